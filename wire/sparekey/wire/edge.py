@@ -1,0 +1,241 @@
+"""The edge between gRPC and a service: decode, check, call, encode, and turn refusals into status.
+
+A servicer is a plain object with one coroutine for each RPC, in snake case,
+which takes the request and a `Call`; a server stream is an async generator,
+and a two-way stream takes a `Stream` in place of the request. The edge binds it to
+its service descriptor at registration, so no interceptor runs at each call.
+"""
+
+from __future__ import annotations
+
+import re
+import secrets
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any
+
+import grpc
+import grpc.aio
+import structlog
+from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
+from google.protobuf.message import DecodeError, Message
+from google.protobuf.message_factory import GetMessageClass
+
+from sparekey.v1 import error_pb2
+from sparekey.wire.errors import DETAILS_KEY, CallRefused
+from sparekey.wire.field_rules import violations
+
+MAX_REQUEST_BYTES = 1024 * 1024
+"""A larger request is refused with MESSAGE_TOO_LARGE."""
+
+LOCAL_OPERATOR = "operator"
+"""Who calls: without certificates every caller on loopback is the operator."""
+
+_log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """What a servicer may know of a call besides its request.
+
+    Attributes:
+        method: The full name, for example `/sparekey.v1.KeyService/AddKey`.
+        actor: Who calls, for the history.
+        encoded: The request's own bytes; they tell a retry from another request.
+        context: The gRPC context, for the streams that need it.
+    """
+
+    method: str
+    actor: str
+    encoded: bytes
+    context: grpc.aio.ServicerContext[Any, Any]
+
+
+class Stream:
+    """A two-way stream: frames are read one by one, and written from any task.
+
+    One coroutine for each stream keeps thousands of idle streams small.
+    """
+
+    __slots__ = ("_context", "_request_class", "_response_class")
+
+    def __init__(
+        self,
+        request_class: type[Message],
+        response_class: type[Message],
+        context: grpc.aio.ServicerContext[Any, Any],
+    ) -> None:
+        self._request_class = request_class
+        self._response_class = response_class
+        self._context = context
+
+    async def read(self) -> Message | None:
+        """The next frame, or None when the client has sent its last.
+
+        Raises:
+            CallRefused: the frame is too large or cannot be decoded.
+        """
+        encoded = await self._context.read()
+        if encoded is grpc.aio.EOF:
+            return None
+        return _decode(self._request_class, encoded)
+
+    async def write(self, response: Message) -> None:
+        """Hand one frame to the transport."""
+        await self._context.write(_encode(self._response_class, response))
+
+
+def method_name(rpc: str) -> str:
+    """The servicer's name for an RPC: `AddKey` is `add_key`."""
+    return re.sub(r"(?<!^)(?=[A-Z])", "_", rpc).lower()
+
+
+def bind(service: ServiceDescriptor, servicer: object) -> grpc.GenericRpcHandler:
+    """Bind a servicer to its service.
+
+    Raises:
+        TypeError: the servicer lacks an RPC of the service.
+    """
+    handlers = {}
+    for method in service.methods:
+        implementation = getattr(servicer, method_name(method.name), None)
+        if implementation is None:
+            raise TypeError(f"{type(servicer).__name__} has no {method_name(method.name)}")
+        handlers[method.name] = _handler(service, method, implementation)
+    return grpc.method_handlers_generic_handler(service.full_name, handlers)
+
+
+def _handler(
+    service: ServiceDescriptor, method: MethodDescriptor, implementation: Any
+) -> grpc.RpcMethodHandler[Any, Any]:
+    name = f"/{service.full_name}/{method.name}"
+    request_class = GetMessageClass(method.input_type)
+    response_class = GetMessageClass(method.output_type)
+    if method.client_streaming:
+        return grpc.stream_stream_rpc_method_handler(
+            _stream(name, request_class, response_class, implementation)
+        )
+    if method.server_streaming:
+        return grpc.unary_stream_rpc_method_handler(
+            _server_stream(name, request_class, response_class, implementation)
+        )
+    return grpc.unary_unary_rpc_method_handler(
+        _unary(name, request_class, response_class, implementation)
+    )
+
+
+def _decode(request_class: type[Message], encoded: bytes) -> Message:
+    if len(encoded) > MAX_REQUEST_BYTES:
+        raise CallRefused(
+            error_pb2.ERROR_REASON_MESSAGE_TOO_LARGE,
+            f"the message has {len(encoded)} bytes; at most {MAX_REQUEST_BYTES} are accepted, so"
+            " split the request",
+            metadata={"limit": str(MAX_REQUEST_BYTES)},
+        )
+    try:
+        return request_class.FromString(encoded)
+    except DecodeError:
+        raise CallRefused(
+            error_pb2.ERROR_REASON_UNDECODABLE_MESSAGE,
+            f"the message is not a {request_class.DESCRIPTOR.full_name}; generate the client"
+            " anew from the server's .proto files",
+        ) from None
+
+
+def _encode(response_class: type[Message], response: Message) -> bytes:
+    # gRPC would serialize any message, and tell the client of a serializer's fault.
+    if not isinstance(response, response_class):
+        raise TypeError(
+            f"the answer is a {type(response).__name__}, not a {response_class.__name__}"
+        )
+    return response.SerializeToString()
+
+
+def _read(request_class: type[Message], encoded: bytes) -> Message:
+    request = _decode(request_class, encoded)
+    found = violations(request)
+    if found:
+        listed = "; ".join(f"{violation.field} {violation.problem}" for violation in found)
+        raise CallRefused(error_pb2.ERROR_REASON_INVALID_FIELD, listed, violations=found)
+    return request
+
+
+def _unary(
+    name: str,
+    request_class: type[Message],
+    response_class: type[Message],
+    implementation: Callable[..., Awaitable[Message]],
+) -> Callable[..., Awaitable[bytes]]:
+    async def handle(encoded: bytes, context: grpc.aio.ServicerContext[Any, Any]) -> bytes:
+        try:
+            request = _read(request_class, encoded)
+            call = Call(name, LOCAL_OPERATOR, encoded, context)
+            return _encode(response_class, await implementation(request, call))
+        except Exception as error:
+            await _abort(name, context, error)
+            raise AssertionError("abort raises") from error
+
+    return handle
+
+
+def _server_stream(
+    name: str,
+    request_class: type[Message],
+    response_class: type[Message],
+    implementation: Callable[..., AsyncIterator[Message]],
+) -> Callable[..., AsyncIterator[bytes]]:
+    async def handle(
+        encoded: bytes, context: grpc.aio.ServicerContext[Any, Any]
+    ) -> AsyncIterator[bytes]:
+        try:
+            request = _read(request_class, encoded)
+            call = Call(name, LOCAL_OPERATOR, encoded, context)
+            async for response in implementation(request, call):
+                yield _encode(response_class, response)
+        except Exception as error:  # noqa: BLE001 - no traceback may reach the wire
+            await _abort(name, context, error)
+
+    return handle
+
+
+def _stream(
+    name: str,
+    request_class: type[Message],
+    response_class: type[Message],
+    implementation: Callable[..., Awaitable[None]],
+) -> Callable[..., Awaitable[None]]:
+    async def handle(_frames: object, context: grpc.aio.ServicerContext[Any, Any]) -> None:
+        try:
+            call = Call(name, LOCAL_OPERATOR, b"", context)
+            await implementation(Stream(request_class, response_class, context), call)
+        except Exception as error:  # noqa: BLE001 - no traceback may reach the wire
+            await _abort(name, context, error)
+
+    return handle
+
+
+async def _abort(name: str, context: grpc.aio.ServicerContext[Any, Any], error: Exception) -> None:
+    if isinstance(error, grpc.aio.AbortError):
+        raise error
+    refused = error if isinstance(error, CallRefused) else _hide(name, error)
+    status = refused.to_status()
+    context.set_trailing_metadata(((DETAILS_KEY, status.SerializeToString()),))
+    await context.abort(refused.status_code, status.message)
+
+
+def _hide(name: str, error: Exception) -> CallRefused:
+    """A fault's details go to the log; the wire gets an id by which to find them."""
+    fault_id = secrets.token_hex(6)
+    _log.error("a call failed by a fault of ours", rpc=name, fault_id=fault_id, exc_info=error)
+    return CallRefused(
+        error_pb2.ERROR_REASON_INTERNAL,
+        f"the server failed; its log says more under fault {fault_id}",
+        metadata={"fault_id": fault_id},
+    )
+
+
+def shutting_down() -> CallRefused:
+    """The refusal of calls that come while the server stops."""
+    return CallRefused(
+        error_pb2.ERROR_REASON_SHUTTING_DOWN, "the server is stopping; try again shortly"
+    )
