@@ -1,0 +1,1 @@
+"""The licensing rules, pure: no I/O, no clock, no randomness. Import the modules themselves."""

@@ -1,0 +1,52 @@
+"""docs/rules.md states every rule once and names only tests that are there."""
+
+import re
+from pathlib import Path
+
+HERE = Path(__file__).parent
+ROOT = HERE.parents[2]
+DOCUMENT = (ROOT / "docs" / "rules.md").read_text(encoding="utf-8")
+STATED = re.findall(r"^- \*\*R(\d+)\*\*(.*(?:\n  .*)*)", DOCUMENT, flags=re.MULTILINE)
+
+
+def names_in(path: Path) -> set[str]:
+    text = path.read_text(encoding="utf-8") if path.exists() else ""
+    return {
+        name or case
+        for name, case in re.findall(
+            r"^ *(?:async )?def (test_\w+)|^(Test\w+) =", text, re.MULTILINE
+        )
+    }
+
+
+def test_every_rule_is_stated_once_and_in_order() -> None:
+    assert [int(number) for number, _ in STATED] == list(range(1, 102))
+
+
+def test_every_test_that_the_document_names_is_there() -> None:
+    """A test named with a folder is looked for from the root, any other one here."""
+    named = re.findall(r"`((?:[\w-]+/)*)(test_\w+\.py)::(\w+)`", DOCUMENT)
+    assert len(named) > 100
+    missing = {
+        f"{folder}{file}::{test}"
+        for folder, file, test in named
+        if test not in names_in((ROOT / folder if folder else HERE) / file)
+    }
+    assert missing == set()
+
+
+def test_every_test_named_after_a_rule_is_found_beside_that_rule() -> None:
+    text = dict(STATED)
+    missing = {
+        (number, f"{path.name}::{test}")
+        for path in HERE.glob("test_*.py")
+        for test in names_in(path)
+        for number in re.findall(r"R(\d+)", test)
+        if f"`{path.name}::{test}`" not in text[number]
+    }
+    assert missing == set()
+
+
+def test_every_rule_is_held_by_something_or_says_what_it_waits_for() -> None:
+    for number, text in STATED:
+        assert re.search(r"Held by|Not yet:|TBD\(server\)", text), f"R{number}"
