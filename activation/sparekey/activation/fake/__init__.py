@@ -1,0 +1,1 @@
+"""A fake activation server, for tests only: it grants whatever it was told to grant."""
