@@ -1,0 +1,1 @@
+"""The license server: key storage, activation tasks, the agents' link, history."""

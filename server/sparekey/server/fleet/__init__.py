@@ -1,0 +1,1 @@
+"""The fleet as operators see it, and what they may change about it."""

@@ -1,0 +1,140 @@
+"""What operators change about SVMs: leaving them out of wide tasks, forgetting them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from google.protobuf.message import Message
+
+from sparekey.licensing.tasks import OutcomeState
+from sparekey.server.fleet.messages import svm_message
+from sparekey.server.store.instructions import load_pending
+from sparekey.server.store.requests import Retry, earlier_answer, remember_answer
+from sparekey.server.store.svms import delete_svm, load_svms, save_svms
+from sparekey.server.store.tasks import OutcomeChanges, OutcomeRecord
+from sparekey.server.store.transaction import Transaction
+from sparekey.server.tasks.ending import apply_outcome_changes
+from sparekey.v1 import error_pb2, event_pb2, fleet_pb2
+from sparekey.wire.errors import CallRefused
+
+
+@dataclass(frozen=True, slots=True)
+class ChangeSvm:
+    """A request about one SVM.
+
+    Attributes:
+        svm_id: The SVM.
+        connected: Whether its agent's stream is open.
+        actor: Who asks.
+        retry: How the call is told from its retries.
+        validate_only: Whether to change nothing.
+        excluded: The new value; None where the SVM is to be forgotten.
+    """
+
+    svm_id: str
+    connected: bool
+    actor: str
+    retry: Retry
+    validate_only: bool
+    excluded: bool | None = None
+
+
+def exclude_svms(
+    transaction: Transaction, requests: Sequence[ChangeSvm]
+) -> list[Message | CallRefused]:
+    """Leave SVMs out of wide tasks, or take them in again."""
+    return [_exclude(transaction, request) for request in requests]
+
+
+def _exclude(transaction: Transaction, request: ChangeSvm) -> Message | CallRefused:
+    earlier = earlier_answer(transaction.connection, request.retry)
+    if isinstance(earlier, CallRefused):
+        return earlier
+    if earlier is not None:
+        return fleet_pb2.ExcludeSvmResponse.FromString(earlier)
+    record = load_svms(transaction.connection, [request.svm_id]).get(request.svm_id)
+    if record is None:
+        return svm_not_found(request.svm_id)
+    changed = record.excluded != bool(request.excluded)
+    record.excluded = bool(request.excluded)
+    waiting = len(load_pending(transaction.connection, [request.svm_id]).get(request.svm_id, ()))
+    message = svm_message(record, transaction.now, connected=request.connected, waiting=waiting)
+    response = fleet_pb2.ExcludeSvmResponse(svm=message)
+    if request.validate_only:
+        return response
+    if changed:
+        save_svms(transaction.connection, [record])
+        transaction.commit.svms.add(record.svm_id)
+        what = "left out of wide tasks" if record.excluded else "taken into wide tasks again"
+        transaction.add_event(
+            event_pb2.EVENT_KIND_SVM_EXCLUDED,
+            f"The SVM was {what}.",
+            actor=request.actor,
+            svm_id=record.svm_id,
+        )
+    remember_answer(transaction, request.retry, response.SerializeToString())
+    return response
+
+
+def forget_svms(
+    transaction: Transaction, requests: Sequence[ChangeSvm]
+) -> list[Message | CallRefused]:
+    """Forget SVMs that are gone for good; their history stays."""
+    return [_forget(transaction, request) for request in requests]
+
+
+def _forget(transaction: Transaction, request: ChangeSvm) -> Message | CallRefused:
+    earlier = earlier_answer(transaction.connection, request.retry)
+    if isinstance(earlier, CallRefused):
+        return earlier
+    if earlier is not None:
+        return fleet_pb2.ForgetSvmResponse.FromString(earlier)
+    record = load_svms(transaction.connection, [request.svm_id]).get(request.svm_id)
+    if record is None:
+        return svm_not_found(request.svm_id)
+    if request.connected:
+        return CallRefused(
+            error_pb2.ERROR_REASON_SVM_CONNECTED,
+            f"the agent of the SVM {request.svm_id} is connected; stop it first",
+            metadata={"svm_id": request.svm_id},
+        )
+    waiting = load_pending(transaction.connection, [request.svm_id]).get(request.svm_id, [])
+    response = fleet_pb2.ForgetSvmResponse(
+        svm=svm_message(record, transaction.now, connected=False, waiting=len(waiting))
+    )
+    if request.validate_only:
+        return response
+    changes = OutcomeChanges()
+    for stored in waiting:
+        if stored.task_id is not None:
+            changes.move(
+                OutcomeState.PENDING,
+                OutcomeRecord(
+                    stored.task_id,
+                    stored.svm_id,
+                    OutcomeState.CANCELLED,
+                    finished_at=transaction.now,
+                    instruction_version=stored.version,
+                ),
+            )
+    apply_outcome_changes(transaction, changes)
+    delete_svm(transaction.connection, record.svm_id)
+    transaction.commit.forgotten.add(record.svm_id)
+    transaction.add_event(
+        event_pb2.EVENT_KIND_SVM_FORGOTTEN,
+        "The SVM was forgotten.",
+        actor=request.actor,
+        svm_id=record.svm_id,
+    )
+    remember_answer(transaction, request.retry, response.SerializeToString())
+    return response
+
+
+def svm_not_found(svm_id: str) -> CallRefused:
+    """The refusal of an SVM id that the server does not know."""
+    return CallRefused(
+        error_pb2.ERROR_REASON_SVM_NOT_FOUND,
+        f"the server knows no SVM {svm_id}; list the SVMs to see their ids",
+        metadata={"svm_id": svm_id},
+    )

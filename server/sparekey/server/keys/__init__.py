@@ -1,0 +1,1 @@
+"""What happens to keys in the storage: added, deleted, blocked, renewed."""

@@ -1,0 +1,1 @@
+"""The link to the agents: their streams, what is pushed to them and what they report."""

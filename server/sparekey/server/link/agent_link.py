@@ -1,0 +1,276 @@
+"""The agents' link: from Hello to the end of each stream."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
+
+import structlog
+
+from sparekey.runtime.clock import Clock, SettableClock
+from sparekey.server.link import frames
+from sparekey.server.link.pusher import Pusher
+from sparekey.server.link.reporting import Arrival, Taken, take_hellos, take_reports
+from sparekey.server.link.sessions import SILENT_SPANS, LinkTiming, Session, Sessions
+from sparekey.server.store.commits import Commit, CommitFeed
+from sparekey.server.store.reader import Reader
+from sparekey.server.store.svms import touch_svms
+from sparekey.server.store.transaction import Transaction
+from sparekey.server.store.writer import Writer
+from sparekey.v1 import agent_pb2, error_pb2, event_pb2
+from sparekey.wire.edge import Stream, shutting_down
+from sparekey.wire.errors import CallRefused
+from sparekey.wire.timestamps import to_timestamp
+
+_log = structlog.get_logger()
+
+_RETURNS_PER_SECOND = 200
+"""How many agents a drain asks to come back in a second: about what handshakes allow."""
+
+_LIVELY_SPANS = 1.5
+"""An agent heard within so many heartbeat spans is alive: a second one is a clone."""
+
+
+class AgentLink:
+    """All agents' streams of this server; belongs to one event loop."""
+
+    def __init__(
+        self,
+        writer: Writer,
+        reader: Reader,
+        clock: Clock,
+        feed: CommitFeed,
+        *,
+        randomness: random.Random,
+        timing: LinkTiming | None = None,
+    ) -> None:
+        self.sessions = Sessions()
+        self.timing = timing or LinkTiming()
+        self._writer = writer
+        self._clock = clock
+        self._feed = feed
+        self._randomness = randomness
+        self.pusher = Pusher(self.sessions, reader, writer, self.timing)
+        # Reports that are on disk and whose agents have not been told so yet.
+        self._to_tell: dict[Session, Taken] = {}
+        self._something_to_tell = asyncio.Event()
+        self._draining = False
+        self._tasks: list[asyncio.Task[None]] = []
+        self._test_clock: agent_pb2.TestClockTime | None = None
+        if isinstance(clock, SettableClock):
+            self._test_clock = agent_pb2.TestClockTime(time=to_timestamp(clock.now()), setting=1)
+        self._confirmed = asyncio.Event()
+        # When agents were last heard of, as far as it is not written down yet.
+        self._heard: dict[str, datetime] = {}
+        feed.listen(lambda commit: self.pusher.wake(commit.instructed))
+
+    def start(self) -> None:
+        """Start pushing and watching over deadlines."""
+        self._tasks = [
+            asyncio.create_task(self.pusher.run()),
+            asyncio.create_task(self._tell_accepted()),
+            asyncio.create_task(self._sweep()),
+        ]
+
+    async def stop(self) -> None:
+        """Ask every agent to come back later, spread over time, and end the streams."""
+        self._draining = True
+        sessions = list(self.sessions)
+        spread = max(1.0, len(sessions) / _RETURNS_PER_SECOND)
+        for session in sessions:
+            retry_after = timedelta(seconds=1 + self._randomness.uniform(0, spread))
+            try:
+                async with asyncio.timeout(1):
+                    await session.send(frames.drain(retry_after))
+            except Exception as error:  # noqa: BLE001 - a broken stream must not hold up the stop
+                _log.debug("a drain met a closed stream", svm=session.svm_id, problem=str(error))
+            session.end()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._persist_seen(since=0)
+
+    async def serve(self, stream: Stream) -> None:
+        """Serve one agent's stream until it ends.
+
+        Raises:
+            CallRefused: the agent broke the protocol, is a clone, or the server stops.
+        """
+        if self._draining:
+            raise shutting_down()
+        session = await self._open(stream)
+        try:
+            while True:
+                frame = await stream.read()
+                if frame is None:
+                    return
+                assert isinstance(frame, agent_pb2.ConnectRequest)
+                session.heard_at = self._loop_time()
+                await self._receive(session, frame)
+        except asyncio.CancelledError:
+            if not session.ended:
+                raise
+            # It returns: of a cancelled handler the transport would tell the agent nothing.
+        finally:
+            if self.sessions.remove(session):
+                self._heard[session.svm_id] = self._clock.now()
+                self._feed.publish(Commit(svms={session.svm_id}))
+                self._confirmed.set()
+
+    async def _open(self, stream: Stream) -> Session:
+        try:
+            async with asyncio.timeout(self.timing.hello_deadline.total_seconds()):
+                frame = await stream.read()
+        except TimeoutError:
+            frame = None
+        assert frame is None or isinstance(frame, agent_pb2.ConnectRequest)
+        hello = frames.check_hello(frame)
+        await self._refuse_clone(hello)
+        session = Session(hello, stream, self._loop_time())
+        # Taken in before the hello is written down, so that no two streams of one
+        # identity pass this point together.
+        replaced = self.sessions.add(session)
+        if replaced is not None:
+            replaced.end()
+        try:
+            taken = await self._writer.write(take_hellos, hello)
+            test_clock = self._test_clock if session.follows_test_clock else None
+            await session.send(
+                frames.welcome(taken, self.timing.heartbeat, self._clock.now(), test_clock)
+            )
+        except BaseException:
+            self.sessions.remove(session)
+            raise
+        if taken.has_waiting:
+            self.pusher.wake([session.svm_id])
+        return session
+
+    async def _refuse_clone(self, hello: agent_pb2.Hello) -> None:
+        other = self.sessions.get(hello.svm_id)
+        if other is None or other.boot_id == hello.boot_id:
+            return
+        silent = self._loop_time() - other.heard_at
+        if silent > _LIVELY_SPANS * self.timing.heartbeat.total_seconds():
+            return  # the agent was restarted and its old stream has not noticed yet
+        await self._writer.write(note_clone, hello.svm_id)
+        raise CallRefused(
+            error_pb2.ERROR_REASON_CLONED_AGENT,
+            f"an agent of the SVM {hello.svm_id} is connected already; give a cloned SVM an id"
+            " and a state folder of its own",
+            metadata={"svm_id": hello.svm_id},
+            retry_after=self.timing.heartbeat,
+        )
+
+    async def _receive(self, session: Session, frame: agent_pb2.ConnectRequest) -> None:
+        match frame.WhichOneof("frame"):
+            case "report":
+                await self._take_report(session, frame.report)
+            case "test_clock_confirmation":
+                session.confirmed_setting = frame.test_clock_confirmation.setting
+                self._confirmed.set()
+            case "hello":
+                raise CallRefused(
+                    error_pb2.ERROR_REASON_PROTOCOL_VIOLATION,
+                    "Hello is for the first frame only; see the comments of AgentService",
+                )
+            case _:
+                pass  # a heartbeat, or a frame of a newer release
+
+    async def _take_report(self, session: Session, report: agent_pb2.Report) -> None:
+        arrival = Arrival(session.svm_id, frames.check_report(report))
+        taken: Taken = await self._writer.write(take_reports, arrival)
+        if taken.full_report_wanted:
+            await session.send(frames.full_report_wanted(taken))
+        # Told a moment later: no agent waits for it, and one frame does for several reports.
+        self._to_tell[session] = taken
+        self._something_to_tell.set()
+        if report.results:
+            self.pusher.answered(session)
+
+    async def _tell_accepted(self) -> None:
+        while True:
+            await self._something_to_tell.wait()
+            await asyncio.sleep(self.timing.accepted_within.total_seconds())
+            self._something_to_tell.clear()
+            told, self._to_tell = self._to_tell, {}
+            for session, taken in told.items():
+                session.send_soon(frames.report_accepted(taken))
+
+    async def tell_time(self, now: datetime, *, patience: timedelta) -> int:
+        """Tell following agents the test clock's time; return how many have confirmed.
+
+        Agents that are silent for `patience` are not waited for any longer.
+        """
+        setting = self._test_clock.setting + 1 if self._test_clock else 1
+        self._test_clock = agent_pb2.TestClockTime(time=to_timestamp(now), setting=setting)
+        frame = agent_pb2.ConnectResponse(test_clock_time=self._test_clock)
+        following = [one for one in self.sessions if one.follows_test_clock]
+        await asyncio.gather(*(one.send(frame) for one in following), return_exceptions=True)
+
+        def confirmed() -> int:
+            return sum(one.confirmed_setting >= setting for one in following)
+
+        def open_count() -> int:
+            return sum(self.sessions.get(one.svm_id) is one for one in following)
+
+        try:
+            async with asyncio.timeout(patience.total_seconds()):
+                while confirmed() < open_count():
+                    self._confirmed.clear()
+                    await self._confirmed.wait()
+        except TimeoutError:
+            _log.warning(
+                "agents did not confirm the test clock", missing=open_count() - confirmed()
+            )
+        return confirmed()
+
+    async def _sweep(self) -> None:
+        reconciled = persisted = self._loop_time()
+        while True:
+            await asyncio.sleep(self.timing.sweep.total_seconds())
+            now = self._loop_time()
+            limit = SILENT_SPANS * self.timing.heartbeat.total_seconds()
+            for session in self.sessions:
+                if now - session.heard_at > limit:
+                    session.end()
+            for stalled in self.pusher.overdue(now):
+                await self.pusher.mark_stalled(stalled)
+            if now - reconciled >= self.timing.reconcile.total_seconds():
+                reconciled = now
+                await self.pusher.look_through()
+            if now - persisted >= self.timing.persist_seen.total_seconds():
+                since, persisted = persisted, now
+                await self._persist_seen(since)
+
+    async def _persist_seen(self, since: float) -> None:
+        heard, self._heard = self._heard, {}
+        for session in self.sessions:
+            if session.heard_at >= since:
+                heard[session.svm_id] = self._clock.now()
+        if heard:
+            await self._writer.write(note_seen, heard)
+
+    @staticmethod
+    def _loop_time() -> float:
+        return asyncio.get_running_loop().time()
+
+
+def note_clone(transaction: Transaction, svm_ids: Sequence[str]) -> list[None]:
+    """Write down that a second agent of a connected SVM was refused."""
+    for svm_id in svm_ids:
+        transaction.add_event(
+            event_pb2.EVENT_KIND_CLONE_REFUSED,
+            "A second agent with this SVM's identity was refused: a cloned SVM?",
+            actor="server",
+            svm_id=svm_id,
+        )
+    return [None] * len(svm_ids)
+
+
+def note_seen(transaction: Transaction, requests: Sequence[Mapping[str, datetime]]) -> list[None]:
+    """Write down when agents were last heard of."""
+    for heard in requests:
+        touch_svms(transaction.connection, heard)
+    return [None] * len(requests)

@@ -1,0 +1,145 @@
+"""The frames of the agents' link: building the server's, checking the agents'."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import datetime, timedelta
+
+from sparekey.server.link.reporting import Taken
+from sparekey.server.store.instructions import Action, StoredInstruction
+from sparekey.v1 import agent_pb2, error_pb2
+from sparekey.wire.errors import CallRefused, FieldViolation
+from sparekey.wire.field_rules import CLUSTER, SVM_ID
+from sparekey.wire.licensing_messages import slot_message
+from sparekey.wire.timestamps import to_duration, to_timestamp
+
+_MAX_ID_LENGTH = 64
+_MAX_NUMBER = 2**62
+"""No agent counts so far, and a server that goes on from here never leaves the storage's range."""
+_Frame = agent_pb2.ConnectResponse
+
+
+def check_hello(frame: agent_pb2.ConnectRequest | None) -> agent_pb2.Hello:
+    """The Hello that opens a stream.
+
+    Raises:
+        CallRefused: the first frame is another, or the Hello is not well formed.
+    """
+    if frame is None or frame.WhichOneof("frame") != "hello":
+        raise CallRefused(
+            error_pb2.ERROR_REASON_PROTOCOL_VIOLATION,
+            "the first frame must be Hello; see the comments of AgentService",
+        )
+    hello = frame.hello
+    violations = []
+    if not SVM_ID.fullmatch(hello.svm_id):
+        violations.append(
+            FieldViolation("hello.svm_id", "must be 1 to 63 lower-case letters, digits and hyphens")
+        )
+    if not 1 <= len(hello.boot_id) <= _MAX_ID_LENGTH:
+        violations.append(FieldViolation("hello.boot_id", "must have 1 to 64 characters"))
+    violations.extend(_too_high(("hello.results.version", one.version) for one in hello.results))
+    _refuse(violations)
+    return hello
+
+
+def check_report(report: agent_pb2.Report) -> agent_pb2.Report:
+    """A report whose text fields and numbers are well formed.
+
+    Raises:
+        CallRefused: one is not.
+    """
+    cluster = report.placement.cluster
+    violations = []
+    if cluster and not CLUSTER.fullmatch(cluster):
+        violations.append(
+            FieldViolation("report.placement.cluster", "must be 1 to 100 printable characters")
+        )
+    numbers = [("report.sequence", report.sequence)]
+    numbers.append(("report.keyring.revision", report.keyring.revision))
+    numbers.extend(("report.results.version", result.version) for result in report.results)
+    violations.extend(_too_high(numbers))
+    _refuse(violations)
+    return report
+
+
+def _too_high(numbers: Iterable[tuple[str, int]]) -> Iterator[FieldViolation]:
+    for field, number in numbers:
+        if number > _MAX_NUMBER:
+            yield FieldViolation(field, f"must be at most {_MAX_NUMBER}")
+
+
+def _refuse(violations: Sequence[FieldViolation]) -> None:
+    if violations:
+        raise CallRefused(
+            error_pb2.ERROR_REASON_INVALID_FIELD,
+            "; ".join(f"{one.field} {one.problem}" for one in violations),
+            violations=violations,
+        )
+
+
+def welcome(
+    taken: Taken,
+    heartbeat: timedelta,
+    now: datetime,
+    test_clock: agent_pb2.TestClockTime | None,
+) -> _Frame:
+    """The answer to Hello."""
+    return _Frame(
+        welcome=agent_pb2.Welcome(
+            heartbeat_interval=to_duration(heartbeat),
+            full_report_wanted=taken.full_report_wanted,
+            accepted_keyring_revision=taken.keyring_revision,
+            server_time=to_timestamp(now),
+            test_clock_time=test_clock,
+        )
+    )
+
+
+def report_accepted(taken: Taken) -> _Frame:
+    """Says that a report is on disk."""
+    return _Frame(
+        report_accepted=agent_pb2.ReportAccepted(
+            sequence=taken.sequence, accepted_keyring_revision=taken.keyring_revision
+        )
+    )
+
+
+def full_report_wanted(taken: Taken) -> _Frame:
+    """Asks for a full report."""
+    return _Frame(
+        full_report_wanted=agent_pb2.FullReportWanted(
+            accepted_keyring_revision=taken.keyring_revision
+        )
+    )
+
+
+def drain(retry_after: timedelta) -> _Frame:
+    """Asks the agent to leave."""
+    return _Frame(drain=agent_pb2.Drain(retry_after=to_duration(retry_after)))
+
+
+def push(
+    nonce: int, instructions: Sequence[StoredInstruction], key_files: Mapping[str, bytes]
+) -> _Frame:
+    """Instructions for an SVM, by version."""
+    return _Frame(
+        push=agent_pb2.Push(
+            nonce=nonce,
+            instructions=[_instruction(stored, key_files) for stored in instructions],
+        )
+    )
+
+
+def _instruction(
+    stored: StoredInstruction, key_files: Mapping[str, bytes]
+) -> agent_pb2.Instruction:
+    instruction = agent_pb2.Instruction(slot=slot_message(stored.slot), version=stored.version)
+    match stored.action:
+        case Action.REMOVE:
+            instruction.remove.SetInParent()
+        case Action.BLOCKED:
+            instruction.blocked_serial = stored.serial or ""
+        case Action.KEY:
+            instruction.key_file = key_files[stored.serial or ""]
+    return instruction

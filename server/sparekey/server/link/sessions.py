@@ -1,0 +1,157 @@
+"""The agents' open streams, one for each SVM."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from datetime import timedelta
+
+import grpc.aio
+import structlog
+
+from sparekey.v1 import agent_pb2
+from sparekey.wire.edge import Stream
+
+
+@dataclass(frozen=True, slots=True)
+class LinkTiming:
+    """How patient the link is; all spans are of the machine's own time.
+
+    Attributes:
+        heartbeat: How long an agent may be silent; after three such spans it
+            counts as offline.
+        hello_deadline: How long a new stream may wait with its Hello.
+        push_deadline: How long an SVM may take to answer a push.
+        reconcile: How often everything that waits is looked through.
+        persist_seen: How often the times at which agents were heard are written.
+        sweep: How often deadlines are looked at.
+        accepted_within: How soon an agent is told that its report is on disk.
+    """
+
+    heartbeat: timedelta = timedelta(seconds=30)
+    hello_deadline: timedelta = timedelta(seconds=10)
+    push_deadline: timedelta = timedelta(seconds=15)
+    reconcile: timedelta = timedelta(minutes=3)
+    persist_seen: timedelta = timedelta(seconds=60)
+    sweep: timedelta = timedelta(seconds=1)
+    accepted_within: timedelta = timedelta(milliseconds=200)
+
+
+SILENT_SPANS = 3
+"""After so many heartbeat spans of silence an agent counts as offline."""
+
+STALLED_AFTER = 3
+"""After so many pushes without an answer an SVM counts as stalled."""
+
+
+_sending: set[asyncio.Task[None]] = set()
+"""Frames under way; the loop itself would forget them."""
+
+_log = structlog.get_logger()
+
+
+class Session:
+    """One agent's stream.
+
+    Attributes:
+        svm_id: The SVM.
+        boot_id: Tells one start of the agent from another.
+        heard_at: When the last frame came, by the loop's time.
+        pushed_version: The highest instruction version sent and not yet due again.
+        push_due_at: By when the push must be answered, or None.
+        misses: Pushes in a row without an answer.
+        follows_test_clock: Whether the agent takes its time from the test clock.
+        confirmed_setting: The last test clock setting that it confirmed.
+        ended: Whether the server has ended it.
+    """
+
+    __slots__ = (
+        "_lock",
+        "_stream",
+        "_task",
+        "boot_id",
+        "confirmed_setting",
+        "ended",
+        "follows_test_clock",
+        "heard_at",
+        "misses",
+        "push_due_at",
+        "pushed_version",
+        "svm_id",
+    )
+
+    def __init__(self, hello: agent_pb2.Hello, stream: Stream, heard_at: float) -> None:
+        self.svm_id = hello.svm_id
+        self.boot_id = hello.boot_id
+        self.follows_test_clock = hello.follows_test_clock
+        self.heard_at = heard_at
+        self.pushed_version = 0
+        self.push_due_at: float | None = None
+        self.misses = 0
+        self.confirmed_setting = 0
+        self.ended = False
+        self._stream = stream
+        self._task = asyncio.current_task()
+        self._lock = asyncio.Lock()
+
+    async def send(self, frame: agent_pb2.ConnectResponse) -> None:
+        """Write one frame; frames from several tasks go out one after the other."""
+        async with self._lock:
+            await self._stream.write(frame)
+
+    def send_soon(self, frame: agent_pb2.ConnectResponse) -> None:
+        """Write one frame without being waited for, so that a slow reader holds up nobody."""
+        sending = asyncio.create_task(self._send_quietly(frame))
+        _sending.add(sending)
+        sending.add_done_callback(_sending.discard)
+
+    async def _send_quietly(self, frame: agent_pb2.ConnectResponse) -> None:
+        try:
+            await self.send(frame)
+        except (grpc.aio.UsageError, grpc.aio.InternalError, grpc.aio.AioRpcError) as error:
+            # The stream has ended meanwhile; the agent learns what it missed over the next one.
+            _log.debug("a frame met a closed stream", svm=self.svm_id, problem=str(error))
+
+    def end(self) -> None:
+        """End the stream from the server's side; the agent will come again."""
+        self.ended = True
+        if self._task is not None:
+            self._task.cancel()
+
+
+class Sessions:
+    """The open streams by SVM; belongs to one event loop."""
+
+    def __init__(self) -> None:
+        self._by_svm: dict[str, Session] = {}
+
+    def __len__(self) -> int:
+        return len(self._by_svm)
+
+    def __contains__(self, svm_id: object) -> bool:
+        return svm_id in self._by_svm
+
+    def __iter__(self) -> Iterator[Session]:
+        return iter(tuple(self._by_svm.values()))
+
+    def get(self, svm_id: str) -> Session | None:
+        """The stream of an SVM, if it is open."""
+        return self._by_svm.get(svm_id)
+
+    def add(self, session: Session) -> Session | None:
+        """Take a stream in; returns the one that it takes the place of."""
+        replaced = self._by_svm.get(session.svm_id)
+        self._by_svm[session.svm_id] = session
+        return replaced
+
+    def remove(self, session: Session) -> bool:
+        """Take a stream out; False where another has taken its place."""
+        if self._by_svm.get(session.svm_id) is not session:
+            return False
+        del self._by_svm[session.svm_id]
+        return True
+
+    def among(self, svm_ids: Iterable[str]) -> list[Session]:
+        """The open streams of these SVMs."""
+        return [self._by_svm[svm_id] for svm_id in svm_ids if svm_id in self._by_svm]

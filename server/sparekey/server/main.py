@@ -1,0 +1,107 @@
+"""The program `sparekey-server`."""
+
+from __future__ import annotations
+
+import gc
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from pydantic import ValidationError
+
+from sparekey.runtime.logs import configure_logs
+from sparekey.runtime.startup import (
+    EXIT_REFUSED,
+    announce,
+    run_program,
+    stop_requested,
+)
+from sparekey.server.license_server import LicenseServer
+from sparekey.server.settings import ServerSettings
+
+PROGRAM = "sparekey-server"
+
+_COLLECT_AFTER = 20_000
+"""Net allocations after which young objects are looked through."""
+
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+
+
+@app.command()
+def serve(
+    listen: Annotated[
+        str | None,
+        typer.Option(help="HOST:PORT for agents and operators; port 0 takes a free one."),
+    ] = None,
+    data: Annotated[Path | None, typer.Option(help="Folder for the embedded database.")] = None,
+    database: Annotated[
+        str | None, typer.Option(help="Database URL in place of the embedded one.")
+    ] = None,
+    activation_server: Annotated[
+        str | None,
+        typer.Option(help="HOST:PORT of the activation server; without it, key files only."),
+    ] = None,
+    vendor_keys: Annotated[
+        Path | None,
+        typer.Option(help="JSON file of trusted public keys by signer id."),
+    ] = None,
+    test_clock: Annotated[
+        str | None,
+        typer.Option(
+            help="Start with a clock that stands still at this instant and is moved by"
+            " ClockService; for tests only."
+        ),
+    ] = None,
+    heartbeat: Annotated[
+        float | None, typer.Option(help="Seconds that an agent may be silent.")
+    ] = None,
+    log_level: Annotated[str | None, typer.Option(help="debug, info, warning or error.")] = None,
+    log_json: Annotated[bool | None, typer.Option("--log-json", help="Log JSON lines.")] = None,
+) -> None:
+    """Run the license server: key storage, activation tasks, the agents' link, history.
+
+    Defaults: --listen 127.0.0.1:7443 --data ./sparekey-data. Each option can be
+    given as an environment variable too, for example SPAREKEY_SERVER_LISTEN.
+
+    Example:
+      sparekey-server --data /var/lib/sparekey --vendor-keys vendor-keys.json
+      --activation-server 127.0.0.1:7444
+    """
+    given: dict[str, Any] = {name: value for name, value in locals().items() if value is not None}
+    try:
+        settings = ServerSettings(**given)
+    except ValidationError as invalid:
+        print(f"{PROGRAM}: {_sentence(invalid)}", file=sys.stderr)
+        raise typer.Exit(EXIT_REFUSED) from None
+    configure_logs(PROGRAM, level=settings.log_level, as_json=settings.log_json)
+    raise typer.Exit(run_program(PROGRAM, lambda: _run(settings)))
+
+
+async def _run(settings: ServerSettings) -> None:
+    stop = stop_requested()
+    server = LicenseServer(settings)
+    await server.start()
+    # What start-up made lives as long as the process; looking through it again and again at each
+    # collection would cost calls a tenth of their time.
+    gc.freeze()
+    gc.set_threshold(_COLLECT_AFTER, 20, 100)
+    announce(
+        PROGRAM,
+        {"listen": server.address, "data": settings.database or settings.data.resolve()},
+    )
+    await stop.wait()
+    await server.stop()
+
+
+def _sentence(invalid: ValidationError) -> str:
+    first = invalid.errors()[0]
+    option = "--" + str(first["loc"][0]).replace("_", "-")
+    if first["type"] == "missing":
+        return f"{option} is required; see {PROGRAM} --help"
+    return f"{option}: {first['msg'].lower()}; see {PROGRAM} --help"
+
+
+def main() -> None:
+    """Start the program."""
+    app(prog_name=PROGRAM)

@@ -1,0 +1,1 @@
+"""What the server does at due instants: deadlines, renewals by code, checks of keys."""

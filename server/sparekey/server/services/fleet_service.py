@@ -1,0 +1,156 @@
+"""FleetService: the SVMs over gRPC."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Collection
+
+from google.protobuf.message import Message
+
+from sparekey.runtime.clock import Clock
+from sparekey.server.fleet.changes import ChangeSvm, exclude_svms, forget_svms, svm_not_found
+from sparekey.server.fleet.messages import svm_message
+from sparekey.server.link.sessions import Sessions
+from sparekey.server.services.calls import PageTokens, page_size, retry_of
+from sparekey.server.store.commits import CommitFeed, Subscription
+from sparekey.server.store.instructions import load_pending
+from sparekey.server.store.reader import Connection, Reader
+from sparekey.server.store.svms import SvmRecord, load_svms, page_of_svms
+from sparekey.server.store.writer import Writer
+from sparekey.v1 import fleet_pb2
+from sparekey.wire.edge import Call
+
+_WATCH_PAGE = 1000
+
+_Found = tuple[list[SvmRecord], dict[str, int]]
+
+
+class FleetServicer:
+    """Serves `sparekey.v1.FleetService`."""
+
+    def __init__(
+        self,
+        reader: Reader,
+        writer: Writer,
+        clock: Clock,
+        feed: CommitFeed,
+        sessions: Sessions,
+        tokens: PageTokens,
+    ) -> None:
+        self._reader = reader
+        self._writer = writer
+        self._clock = clock
+        self._feed = feed
+        self._sessions = sessions
+        self._tokens = tokens
+
+    async def list_svms(
+        self, request: fleet_pb2.ListSvmsRequest, call: Call
+    ) -> fleet_pb2.ListSvmsResponse:
+        """List SVMs by id."""
+        filters = (request.cluster,)
+        position = self._tokens.read(call.method, filters, request.page_token)
+        size = page_size(request.page_size)
+        after = position[0] if position else ""
+        records, waiting = await self._reader.read(_read_page, request.cluster, after, size + 1)
+        token = ""
+        if len(records) > size:
+            records = records[:size]
+            token = self._tokens.make(call.method, filters, (records[-1].svm_id,))
+        return fleet_pb2.ListSvmsResponse(
+            svms=self._messages((records, waiting)), next_page_token=token
+        )
+
+    async def get_svm(
+        self, request: fleet_pb2.GetSvmRequest, call: Call
+    ) -> fleet_pb2.GetSvmResponse:
+        """Read one SVM."""
+        messages = self._messages(await self._reader.read(_read_some, [request.svm_id]))
+        if not messages:
+            raise svm_not_found(request.svm_id)
+        return fleet_pb2.GetSvmResponse(svm=messages[0])
+
+    async def watch_svms(
+        self, request: fleet_pb2.WatchSvmsRequest, call: Call
+    ) -> AsyncIterator[fleet_pb2.WatchSvmsResponse]:
+        """Follow the fleet."""
+        changes = Subscription()
+        stop = self._feed.listen(changes.notify)
+        try:
+            after, caught_up = "", False
+            while not caught_up:
+                found = await self._reader.read(_read_page, request.cluster, after, _WATCH_PAGE)
+                caught_up = len(found[0]) < _WATCH_PAGE
+                after = found[0][-1].svm_id if found[0] else after
+                yield fleet_pb2.WatchSvmsResponse(svms=self._messages(found), caught_up=caught_up)
+            while True:
+                commit = await changes.next()
+                changed = sorted(commit.svms | commit.instructed)
+                for start in range(0, len(changed), _WATCH_PAGE):
+                    found = await self._reader.read(
+                        _read_some, changed[start : start + _WATCH_PAGE]
+                    )
+                    messages = [
+                        svm
+                        for svm in self._messages(found)
+                        if not request.cluster or svm.cluster == request.cluster
+                    ]
+                    if messages:
+                        yield fleet_pb2.WatchSvmsResponse(svms=messages, caught_up=True)
+                if commit.forgotten:
+                    yield fleet_pb2.WatchSvmsResponse(
+                        forgotten_svm_ids=sorted(commit.forgotten), caught_up=True
+                    )
+        finally:
+            stop()
+
+    async def exclude_svm(self, request: fleet_pb2.ExcludeSvmRequest, call: Call) -> Message:
+        """Leave an SVM out of wide tasks, or take it in again."""
+        change = self._change(request, call, excluded=not request.include_again)
+        return await self._writer.write(exclude_svms, change)
+
+    async def forget_svm(self, request: fleet_pb2.ForgetSvmRequest, call: Call) -> Message:
+        """Forget an SVM."""
+        return await self._writer.write(forget_svms, self._change(request, call, excluded=None))
+
+    def _change(
+        self,
+        request: fleet_pb2.ExcludeSvmRequest | fleet_pb2.ForgetSvmRequest,
+        call: Call,
+        *,
+        excluded: bool | None,
+    ) -> ChangeSvm:
+        return ChangeSvm(
+            request.svm_id,
+            connected=request.svm_id in self._sessions,
+            actor=call.actor,
+            retry=retry_of(call, request.request_id),
+            validate_only=request.validate_only,
+            excluded=excluded,
+        )
+
+    def _messages(self, found: _Found) -> list[fleet_pb2.Svm]:
+        records, waiting = found
+        now = self._clock.now()
+        return [
+            svm_message(
+                record,
+                now,
+                connected=record.svm_id in self._sessions,
+                waiting=waiting.get(record.svm_id, 0),
+            )
+            for record in records
+        ]
+
+
+def _read_page(connection: Connection, cluster: str, after: str, size: int) -> _Found:
+    records, _keys = page_of_svms(connection, cluster, after, size)
+    return records, _count_waiting(connection, [record.svm_id for record in records])
+
+
+def _read_some(connection: Connection, svm_ids: Collection[str]) -> _Found:
+    records = load_svms(connection, svm_ids)
+    return [records[svm_id] for svm_id in sorted(records)], _count_waiting(connection, svm_ids)
+
+
+def _count_waiting(connection: Connection, svm_ids: Collection[str]) -> dict[str, int]:
+    return {svm_id: len(some) for svm_id, some in load_pending(connection, svm_ids).items()}

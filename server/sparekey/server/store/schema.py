@@ -1,0 +1,228 @@
+"""The tables. Instants are whole microseconds since 1970 in UTC, enums are their names."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    Dialect,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    String,
+    Table,
+    Text,
+    TypeDecorator,
+    false,
+)
+
+from sparekey.server.store.bulk import read_instant, stored_instant
+
+
+class Instant(TypeDecorator[datetime]):
+    """An instant as whole microseconds, so that order and arithmetic are the database's own."""
+
+    impl = BigInteger
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, _dialect: Dialect) -> int | None:
+        """The stored number."""
+        return stored_instant(value)
+
+    def process_result_value(self, value: int | None, _dialect: Dialect) -> datetime | None:
+        """The instant in UTC."""
+        return read_instant(value)
+
+
+metadata = MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "pk": "pk_%(table_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_name)s_%(referred_table_name)s",
+    }
+)
+
+facts = Table(
+    "facts",
+    metadata,
+    Column("name", String(64), primary_key=True),
+    Column("value", Text, nullable=False),
+    comment="Single facts of this installation: its id, its page-token secret.",
+)
+
+keys = Table(
+    "keys",
+    metadata,
+    Column("serial", String(32), primary_key=True),
+    Column("type", String(16), nullable=False),
+    Column("kind", String(16), nullable=False),
+    Column("edition", String(16), nullable=False),
+    Column("origin", String(16), nullable=False),
+    Column("unit_limit", Integer, nullable=False),
+    Column("not_before", Instant, nullable=False),
+    Column("expires_at", Instant),
+    Column("key_file", LargeBinary, nullable=False),
+    Column("added_at", Instant, nullable=False),
+    Column("blocked_at", Instant),
+    Column("code_ending", String(5), nullable=False, server_default=""),
+    Column("renews_serial", String(32)),
+    # When the one renewal by code was tried at the key's end (R88).
+    Column("renewal_tried_at", Instant),
+    # False: taken out of the storage. The row stays, for SVMs that run on it (R98).
+    Column("in_storage", Boolean, nullable=False),
+)
+
+svms = Table(
+    "svms",
+    metadata,
+    Column("id", String(63), primary_key=True),
+    Column("cluster", String(100), nullable=False, server_default="", index=True),
+    Column("servers", Integer, nullable=False, server_default="0"),
+    Column("desktops", Integer, nullable=False, server_default="0"),
+    Column("unknown", Integer, nullable=False, server_default="0"),
+    Column("host_uuid", String(64), nullable=False, server_default=""),
+    Column("processors", Integer, nullable=False, server_default="0"),
+    Column("cores", Integer, nullable=False, server_default="0"),
+    Column("keyring_revision", BigInteger, nullable=False, server_default="0"),
+    Column("report_sequence", BigInteger, nullable=False, server_default="0"),
+    Column("report_digest", LargeBinary),
+    # The highest version given to an instruction for this SVM.
+    Column("instruction_version", BigInteger, nullable=False, server_default="0"),
+    Column("agent_version", String(64), nullable=False, server_default=""),
+    Column("boot_id", String(64), nullable=False, server_default=""),
+    Column("registered_at", Instant, nullable=False),
+    Column("last_seen_at", Instant, nullable=False),
+    Column("excluded", Boolean, nullable=False, server_default=false()),
+    Column("push_stalled", Boolean, nullable=False, server_default=false()),
+)
+
+held_keys = Table(
+    "held_keys",
+    metadata,
+    Column("svm_id", ForeignKey("svms.id", ondelete="CASCADE"), primary_key=True),
+    Column("type", String(16), primary_key=True),
+    Column("role", String(16), primary_key=True),
+    Column("serial", String(32), nullable=False, index=True),
+    Column("kind", String(16), nullable=False),
+    Column("edition", String(16), nullable=False),
+    Column("installed_at", Instant, nullable=False),
+    Column("not_before", Instant, nullable=False),
+    Column("expires_at", Instant),
+    Column("ended_at", Instant),
+    Column("blocked_at", Instant),
+    comment="Each SVM's keyring as it was last reported.",
+    sqlite_with_rowid=False,
+)
+
+instructions = Table(
+    "instructions",
+    metadata,
+    Column("svm_id", ForeignKey("svms.id", ondelete="CASCADE"), primary_key=True),
+    Column("type", String(16), primary_key=True),
+    Column("role", String(16), primary_key=True),
+    Column("version", BigInteger, nullable=False),
+    # KEY, REMOVE or BLOCKED.
+    Column("action", String(16), nullable=False),
+    Column("serial", String(32)),
+    Column("task_id", String(45)),
+    # PENDING, DONE or WITHDRAWN.
+    Column("state", String(16), nullable=False),
+    comment="The newest instruction for each slot; older ones are not kept.",
+    sqlite_with_rowid=False,
+)
+Index(
+    "ix_instructions_pending",
+    instructions.c.svm_id,
+    sqlite_where=instructions.c.state == "PENDING",
+    postgresql_where=instructions.c.state == "PENDING",
+)
+
+tasks = Table(
+    "tasks",
+    metadata,
+    Column("number", Integer, primary_key=True, autoincrement=True),
+    Column("id", String(45), nullable=False, unique=True),
+    Column("serial", String(32), nullable=False),
+    Column("role", String(16), nullable=False),
+    Column("scope", LargeBinary, nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("created_at", Instant, nullable=False),
+    Column("deadline_at", Instant, nullable=False),
+    Column("finished_at", Instant),
+    Column("total", Integer, nullable=False),
+    Column("pending", Integer, nullable=False),
+    Column("applied", Integer, nullable=False),
+    Column("unchanged", Integer, nullable=False),
+    Column("refused", Integer, nullable=False),
+    Column("superseded", Integer, nullable=False),
+    Column("deadline_exceeded", Integer, nullable=False),
+    Column("cancelled", Integer, nullable=False),
+    Column("created_by", String(200), nullable=False),
+    # Advice for the installation as a whole, names separated by commas.
+    Column("advice", String(200), nullable=False, server_default=""),
+)
+Index(
+    "ix_tasks_running",
+    tasks.c.deadline_at,
+    sqlite_where=tasks.c.state == "RUNNING",
+    postgresql_where=tasks.c.state == "RUNNING",
+)
+Index(
+    "ix_tasks_running_serial",
+    tasks.c.serial,
+    sqlite_where=tasks.c.state == "RUNNING",
+    postgresql_where=tasks.c.state == "RUNNING",
+)
+
+outcomes = Table(
+    "outcomes",
+    metadata,
+    Column("task_id", String(45), primary_key=True),
+    Column("svm_id", String(63), primary_key=True),
+    Column("state", String(20), nullable=False),
+    Column("reason", String(32)),
+    Column("advice", String(200), nullable=False, server_default=""),
+    Column("finished_at", Instant),
+    Column("instruction_version", BigInteger, nullable=False),
+    sqlite_with_rowid=False,
+)
+
+events = Table(
+    "events",
+    metadata,
+    Column("cursor", Integer, primary_key=True, autoincrement=True),
+    Column("kind", Integer, nullable=False),
+    Column("svm_id", String(63)),
+    Column("serial", String(32)),
+    Column("task_id", String(45)),
+    # The whole sparekey.v1.Event but its cursor.
+    Column("content", LargeBinary, nullable=False),
+    comment="The append-only history.",
+    sqlite_autoincrement=True,
+)
+for _name in ("svm_id", "serial", "task_id"):
+    Index(
+        f"ix_events_{_name}",
+        events.c[_name],
+        events.c.cursor,
+        sqlite_where=events.c[_name].is_not(None),
+        postgresql_where=events.c[_name].is_not(None),
+    )
+
+requests = Table(
+    "requests",
+    metadata,
+    Column("actor", String(200), primary_key=True),
+    Column("method", String(100), primary_key=True),
+    Column("request_id", String(64), primary_key=True),
+    Column("digest", LargeBinary, nullable=False),
+    Column("response", LargeBinary, nullable=False),
+    Column("created_at", Instant, nullable=False, index=True),
+    comment="Answers to calls that carried a request id, so that a retry gets the same one.",
+    sqlite_with_rowid=False,
+)

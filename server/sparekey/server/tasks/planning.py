@@ -1,0 +1,196 @@
+"""What a task does to each SVM of its scope: decided once, for the dry run and the run alike."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+from sqlalchemy import Connection
+
+from sparekey.licensing.advice import Advice
+from sparekey.licensing.changes import Transition
+from sparekey.licensing.coverage import advise, installation_advice
+from sparekey.licensing.instructions import Instruction
+from sparekey.licensing.keyring import Keyring, Role, Slot
+from sparekey.licensing.refusals import Refusal
+from sparekey.licensing.scopes import OneCluster, PickedSvms, Scope, resolve
+from sparekey.licensing.tasks import OutcomeState, predict
+from sparekey.server.store.instructions import Action, StoredInstruction, load_pending
+from sparekey.server.store.keys import StoredKey, load_keys
+from sparekey.server.store.svms import SvmRecord, load_scope
+from sparekey.server.tasks.waiting import foresee
+from sparekey.v1 import error_pb2
+from sparekey.wire.errors import CallRefused
+
+
+@dataclass(frozen=True, slots=True)
+class TaskOrder:
+    """What a task is asked to do.
+
+    Attributes:
+        serial: The key.
+        role: Whether it is to be the active or the reserve key.
+        scope: The SVMs.
+        encoded_scope: The scope as its message, for the record.
+        wait: How long SVMs that are offline are waited for.
+        actor: Who asks.
+        task_id: The id that the task gets.
+    """
+
+    serial: str
+    role: Role
+    scope: Scope
+    encoded_scope: bytes
+    wait: timedelta
+    actor: str
+    task_id: str
+
+
+@dataclass(slots=True)
+class Workspace:
+    """SVMs with what waits for them and the keys concerned, as one transaction sees them."""
+
+    svms: dict[str, SvmRecord] = field(default_factory=dict)
+    waiting: dict[str, list[StoredInstruction]] = field(default_factory=dict)
+    keys: dict[str, StoredKey] = field(default_factory=dict)
+
+    def add(self, connection: Connection, records: Mapping[str, SvmRecord]) -> None:
+        """Take in SVMs that are not here yet, with what waits for them."""
+        new = records.keys() - self.svms.keys()
+        self.svms.update((svm_id, records[svm_id]) for svm_id in new)
+        loaded = load_pending(connection, new)
+        self.waiting.update(loaded)
+        named = {stored.serial for one in loaded.values() for stored in one if stored.serial}
+        missing = named - self.keys.keys()
+        if missing:
+            self.keys.update(load_keys(connection, missing))
+
+
+@dataclass(frozen=True, slots=True)
+class SvmPlan:
+    """What a task will do on one SVM.
+
+    `state` is APPLIED, UNCHANGED or REFUSED: how it will end by the rules.
+    """
+
+    svm_id: str
+    state: OutcomeState
+    keyring: Keyring
+    reason: Refusal | None = None
+    advice: tuple[Advice, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class TaskPlan:
+    """What a task will do on each SVM of its scope, by SVM id."""
+
+    svms: tuple[SvmPlan, ...]
+    advice: tuple[Advice, ...]
+
+
+def usable_key(order: TaskOrder, keys: Mapping[str, StoredKey], now: datetime) -> StoredKey:
+    """The key of an order.
+
+    Raises:
+        CallRefused: it is not in the storage, blocked, or ended (R78).
+    """
+    stored = keys.get(order.serial)
+    metadata = {"serial": order.serial}
+    if stored is None or not stored.in_storage:
+        raise CallRefused(
+            error_pb2.ERROR_REASON_KEY_NOT_FOUND,
+            f"the key storage has no key {order.serial}; add it first",
+            metadata=metadata,
+        )
+    if stored.blocked:
+        raise CallRefused(
+            error_pb2.ERROR_REASON_KEY_BLOCKED,
+            f"the key {order.serial} is blocked; choose another",
+            metadata=metadata,
+        )
+    if stored.key.has_expired_at(now):
+        raise CallRefused(
+            error_pb2.ERROR_REASON_KEY_EXPIRED,
+            f"the validity of the key {order.serial} is over; choose another",
+            metadata=metadata,
+        )
+    return stored
+
+
+def gather(connection: Connection, workspace: Workspace, order: TaskOrder) -> list[str]:
+    """Bring the SVMs of an order's scope into the workspace; return their ids (R99).
+
+    Raises:
+        CallRefused: a picked SVM is unknown, or the scope holds none.
+    """
+    scope = order.scope
+    candidates: set[str]
+    if isinstance(scope, PickedSvms):
+        missing = set(scope.ids) - workspace.svms.keys()
+        if missing:
+            loaded = load_scope(connection, PickedSvms(tuple(missing)), workspace.keys)
+            workspace.add(connection, loaded)
+        candidates = set(scope.ids) & workspace.svms.keys()
+    else:
+        loaded = load_scope(connection, scope, workspace.keys)
+        workspace.add(connection, loaded)
+        candidates = set(loaded)
+    selected, unknown = resolve(
+        scope, [(svm_id, workspace.svms[svm_id].cluster or None) for svm_id in candidates]
+    )
+    if unknown:
+        shown = ", ".join(unknown[:5]) + (", ..." if len(unknown) > 5 else "")
+        raise CallRefused(
+            error_pb2.ERROR_REASON_SVM_NOT_FOUND,
+            f"the server knows no SVM {shown}; list the SVMs to see their ids",
+            metadata={"svm_ids": ",".join(unknown[:100])},
+        )
+    if not selected:
+        where = f"the cluster {scope.name!r}" if isinstance(scope, OneCluster) else "the scope"
+        raise CallRefused(
+            error_pb2.ERROR_REASON_SCOPE_EMPTY,
+            f"{where} holds no SVM; list the SVMs to see what is there",
+        )
+    return selected
+
+
+def plan_svm(
+    workspace: Workspace, svm_id: str, key: StoredKey, slot: Slot, now: datetime
+) -> SvmPlan:
+    """What giving a key to one SVM will do, beside all that waits for it (R89)."""
+    record = workspace.svms[svm_id]
+    keyring = record.keyring
+    if waiting := workspace.waiting.get(svm_id):
+        new = action_for(key.key.serial, svm_id, slot, None)
+        result, keyring = foresee(keyring, waiting, new, workspace.keys, now)
+    else:
+        result = predict(keyring, (), Instruction(slot, key.key, blocked=key.blocked), now)
+        keyring = result.keyring if isinstance(result, Transition) else keyring
+    if not isinstance(result, Transition):
+        return SvmPlan(svm_id, OutcomeState.REFUSED, keyring, reason=result)
+    state = OutcomeState.APPLIED if result.own_changes else OutcomeState.UNCHANGED
+    return SvmPlan(svm_id, state, keyring, advice=advise(slot, keyring, record.guests, now))
+
+
+def plan_task(
+    connection: Connection, workspace: Workspace, order: TaskOrder, now: datetime
+) -> TaskPlan:
+    """What a task will do; it changes nothing.
+
+    Raises:
+        CallRefused: the key cannot be used, or the scope is wrong or empty.
+    """
+    key = usable_key(order, workspace.keys, now)
+    selected = gather(connection, workspace, order)
+    slot = Slot(key.key.type, order.role)
+    plans = tuple(plan_svm(workspace, svm_id, key, slot, now) for svm_id in selected)
+    advice: tuple[Advice, ...] = ()
+    if not isinstance(order.scope, PickedSvms):
+        advice = installation_advice(plan.keyring for plan in plans)
+    return TaskPlan(plans, advice)
+
+
+def action_for(serial: str, svm_id: str, slot: Slot, task_id: str | None) -> StoredInstruction:
+    """The instruction to hold a key; its version is given when it is put in."""
+    return StoredInstruction(svm_id, slot, 0, Action.KEY, serial, task_id)
