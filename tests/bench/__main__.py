@@ -1,0 +1,32 @@
+"""Runs the benchmarks: a table for people and build/bench.json for programs."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import tempfile
+from pathlib import Path
+
+import structlog
+
+from bench import fanout, rpcs
+from bench.figures import print_table, write_json
+from bench.world import World
+from sparekey.runtime.startup import run_program
+
+
+async def main() -> None:
+    """Run all."""
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))
+    with tempfile.TemporaryDirectory(prefix="sparekey-bench-") as folder:
+        async with World(Path(folder)) as world:
+            print("activate_rpc, renew_rpc ...", file=sys.stderr)
+            figures = await rpcs.measure(world)
+            print("fanout_1000 ...", file=sys.stderr)
+            figures.append(await fanout.measure(world, 1000))
+    write_json(figures, Path("build/bench.json"))
+    print_table(figures)
+
+
+if __name__ == "__main__":
+    sys.exit(run_program("bench", main))

@@ -1,0 +1,112 @@
+"""A reserve key pushed to 1,000 connected SVMs, beside a bare push-and-answer over 1,000 streams.
+
+Ours ends when the task's end is in the history: every SVM has verified the key,
+followed its rules, and its answer and new keyring are on the server's disk.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+import grpc.aio
+
+from bench.bare_server import CONNECT, PUSH
+from bench.figures import Figure
+from bench.world import World
+from sparekey.agent.channels import open_channel
+from sparekey.testing.fleet.simulated import SimulatedFleet, make_svm
+from sparekey.v1 import event_pb2, event_pb2_grpc, license_pb2, license_pb2_grpc
+
+ROUNDS = 7
+GOAL = 2.0
+_PUSH_BYTES = 480
+_ANSWER_BYTES = 300
+_ALL = license_pb2.Scope(cluster="fanout")
+
+
+async def measure(world: World, count: int) -> Figure:
+    """Measure with `count` streams on channels of their own."""
+    bare = [asyncio.create_task(_bare_stream(world)) for _ in range(count)]
+    ours: list[float] = []
+    yardstick: list[float] = []
+    async with SimulatedFleet(world.server.address, world.trusted) as fleet:
+        await fleet.start(
+            make_svm(f"fan-{number}", cluster="fanout", servers=5) for number in range(count)
+        )
+        await _until_bare_connected(world, count)
+        licenses: license_pb2_grpc.LicenseServiceAsyncStub = license_pb2_grpc.LicenseServiceStub(
+            world.channel
+        )
+        ends = _TaskEnds(world.channel)
+        await ends.start()
+        first = await licenses.Activate(
+            license_pb2.ActivateRequest(key_serial=world.keys[0].serial, scope=_ALL)
+        )
+        await ends.wait_for(first.task.task_id, count)
+        for number in range(1, ROUNDS + 2):
+            start = time.perf_counter()
+            await world.bare_channel.unary_unary(PUSH)(bytes(_PUSH_BYTES))
+            bare_seconds = time.perf_counter() - start
+            start = time.perf_counter()
+            renewal = await licenses.Renew(
+                license_pb2.RenewRequest(key_serial=world.keys[number].serial, scope=_ALL)
+            )
+            await ends.wait_for(renewal.task.task_id, count)
+            seconds = time.perf_counter() - start
+            if number > 1:  # the first is a warm-up
+                yardstick.append(bare_seconds)
+                ours.append(seconds)
+        ends.stop()
+    for stream in bare:
+        stream.cancel()
+    await asyncio.gather(*bare, return_exceptions=True)
+    return Figure(f"fanout_{count}", "s", ours, yardstick, GOAL, "low")
+
+
+class _TaskEnds:
+    """Waits for the ends of tasks in the history."""
+
+    def __init__(self, channel: grpc.aio.Channel) -> None:
+        stub: event_pb2_grpc.EventServiceAsyncStub = event_pb2_grpc.EventServiceStub(channel)
+        self._call = stub.WatchEvents(
+            event_pb2.WatchEventsRequest(kinds=[event_pb2.EVENT_KIND_TASK_FINISHED], from_now=True)
+        )
+
+    async def start(self) -> None:
+        """Return when the watch stands."""
+        await self._call.read()
+
+    async def wait_for(self, task_id: str, count: int) -> None:
+        """Return when the task has ended, with success."""
+        while True:
+            response = await self._call.read()
+            assert isinstance(response, event_pb2.WatchEventsResponse)
+            for event in response.events:
+                if event.task_id == task_id:
+                    assert "SUCCEEDED" in event.message, event.message
+                    return
+
+    def stop(self) -> None:
+        """End the watch."""
+        self._call.cancel()
+
+
+async def _bare_stream(world: World) -> None:
+    channel = open_channel(world.bare_address)
+    stream = channel.stream_stream(CONNECT)()
+    try:
+        await stream.write(b"hello")
+        await stream.read()
+        world.bare_streams += 1
+        world.bare_connected.set()
+        while (await stream.read()) is not grpc.aio.EOF:
+            await stream.write(bytes(_ANSWER_BYTES))
+    finally:
+        await channel.close()
+
+
+async def _until_bare_connected(world: World, count: int) -> None:
+    while world.bare_streams < count:
+        world.bare_connected.clear()
+        await world.bare_connected.wait()
