@@ -61,6 +61,16 @@ lint: $(SETUP) ## Check style, the house's floors and the contract
 	@$(BIN)/buf lint
 	@$(BIN)/buf format --diff --exit-code proto >/dev/null
 
+# Clients live longer than a release: against which commit the contract must stay compatible.
+BEFORE ?= HEAD
+
+.PHONY: breaking
+breaking: $(SETUP) ## Check that the contract is compatible with BEFORE=REVISION
+	@rm -rf build/before && mkdir -p build/before/build
+	@git archive $(BEFORE) proto buf.yaml | tar -x -C build/before
+	@cp -r build/googleapis build/before/build/
+	@$(BIN)/buf breaking --against build/before
+
 .PHONY: types
 types: $(SETUP) ## Check types
 	@$(BIN)/mypy
@@ -72,7 +82,7 @@ format: $(SETUP) ## Format code and contract
 	@$(BIN)/buf format --write proto
 
 .PHONY: check
-check: lint types test ## Everything that must hold before a commit
+check: lint breaking types test ## Everything that must hold before a commit
 
 .PHONY: libvirt
 libvirt: $(SETUP) ## Install the libvirt binding, where the system's libvirt can be had
