@@ -30,7 +30,8 @@ from sparekey.server.settings import ServerSettings
 from sparekey.server.store.commits import CommitFeed
 from sparekey.server.store.database import open_database, read_identity, sqlite_url
 from sparekey.server.store.reader import Reader
-from sparekey.server.store.writer import Writer
+from sparekey.server.store.writer import ThreadTarget, Writer
+from sparekey.server.store.writer_process import ProcessTarget
 from sparekey.testing.v1 import clock_pb2
 from sparekey.v1 import agent_pb2, event_pb2, fleet_pb2, key_pb2, license_pb2
 from sparekey.wire.edge import bind
@@ -60,7 +61,8 @@ class LicenseServer:
         identity = read_identity(self._engine)
         self._feed = CommitFeed()
         self._reader = Reader(self._engine)
-        self._writer = Writer(self._engine, self.clock, self._feed)
+        target = ProcessTarget(url) if settings.writer_process else ThreadTarget(self._engine)
+        self._writer = Writer(target, self.clock, self._feed)
         self._client = ActivationClient(activation, identity.installation_id)
         self._link = AgentLink(
             self._writer,
@@ -123,13 +125,17 @@ class LicenseServer:
 
     async def start(self) -> None:
         """Start serving; what was due while the server was down is done first."""
-        self._writer.start()
+        await self._writer.start()
         await self._scheduler.catch_up()
         await add_health_and_reflection(self._server, self._services)
         self._link.start()
         self._scheduler.start()
         await self._server.start()
         _log.info("serving", listen=str(self.address), plaintext=True)
+
+    async def failed(self) -> None:
+        """Return if the server cannot go on, by a fault."""
+        await self._writer.ended()
 
     async def stop(self) -> None:
         """Ask agents to come back later, let running calls end, and close the storage."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import sys
 from pathlib import Path
@@ -13,6 +14,7 @@ from pydantic import ValidationError
 from sparekey.runtime.logs import configure_logs
 from sparekey.runtime.startup import (
     EXIT_REFUSED,
+    StartupRefused,
     announce,
     run_program,
     stop_requested,
@@ -56,6 +58,9 @@ def serve(
     heartbeat: Annotated[
         float | None, typer.Option(help="Seconds that an agent may be silent.")
     ] = None,
+    writer_process: Annotated[
+        bool, typer.Option(help="Write in a process of its own, which uses a second core.")
+    ] = True,
     log_level: Annotated[str | None, typer.Option(help="debug, info, warning or error.")] = None,
     log_json: Annotated[bool | None, typer.Option("--log-json", help="Log JSON lines.")] = None,
 ) -> None:
@@ -90,7 +95,12 @@ async def _run(settings: ServerSettings) -> None:
         PROGRAM,
         {"listen": server.address, "data": settings.database or settings.data.resolve()},
     )
-    await stop.wait()
+    asked = asyncio.create_task(stop.wait())
+    failed = asyncio.create_task(server.failed())
+    await asyncio.wait({asked, failed}, return_when=asyncio.FIRST_COMPLETED)
+    if failed.done():
+        raise StartupRefused("the writing process has ended; see the log, then start again")
+    failed.cancel()
     await server.stop()
 
 

@@ -101,6 +101,15 @@ class CallRefused(Exception):
         self.metadata = dict(metadata or {})
         self.retry_after = retry_after
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Carried between processes whole; an exception's own way knows its message only."""
+        state = {
+            "violations": self.violations,
+            "metadata": self.metadata,
+            "retry_after": self.retry_after,
+        }
+        return (CallRefused, (self.reason, self.message), state)
+
     @property
     def reason_name(self) -> str:
         """The reason as ErrorInfo carries it, for example KEY_NOT_FOUND."""

@@ -54,9 +54,7 @@ def open_database(url: str) -> Engine:
             f"this release keeps its state in SQLite, not in {parsed.get_backend_name()};"
             " write sqlite:////PATH/TO/FILE.db"
         )
-    engine = create_engine(parsed)
-    event.listen(engine, "connect", _configure_sqlite)
-    event.listen(engine, "begin", _begin_immediately)
+    engine = connect_database(url)
     try:
         _migrate(engine)
     except DBAPIError as error:
@@ -64,6 +62,14 @@ def open_database(url: str) -> Engine:
             f"cannot open the database {parsed.render_as_string()} ({error.orig}); name another"
             " or mend it"
         ) from None
+    return engine
+
+
+def connect_database(url: str) -> Engine:
+    """The engine of a database that is up to date."""
+    engine = create_engine(url, connect_args={"cached_statements": 512})
+    event.listen(engine, "connect", _configure_sqlite)
+    event.listen(engine, "begin", _begin_immediately)
     return engine
 
 
