@@ -66,7 +66,7 @@ async def _write(stream: Context, frame: bytes) -> None:
 async def serve(answer_bytes: int) -> None:
     """Serve until SIGTERM."""
     bare = Bare(answer_bytes)
-    handlers = {
+    handlers: dict[str, grpc.RpcMethodHandler[Any, Any]] = {
         "Echo": grpc.unary_unary_rpc_method_handler(bare.echo),
         "Connect": grpc.stream_stream_rpc_method_handler(bare.connect),
         "Push": grpc.unary_unary_rpc_method_handler(bare.push),

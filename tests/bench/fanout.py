@@ -38,21 +38,24 @@ async def measure(world: World, count: int) -> Figure:
         licenses: license_pb2_grpc.LicenseServiceAsyncStub = license_pb2_grpc.LicenseServiceStub(
             world.channel
         )
+        push_bare: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = world.bare_channel.unary_unary(
+            PUSH
+        )
         ends = _TaskEnds(world.channel)
         await ends.start()
         first = await licenses.Activate(
             license_pb2.ActivateRequest(key_serial=world.keys[0].serial, scope=_ALL)
         )
-        await ends.wait_for(first.task.task_id, count)
+        await ends.wait_for(first.task.task_id)
         for number in range(1, ROUNDS + 2):
             start = time.perf_counter()
-            await world.bare_channel.unary_unary(PUSH)(bytes(_PUSH_BYTES))
+            await push_bare(bytes(_PUSH_BYTES))
             bare_seconds = time.perf_counter() - start
             start = time.perf_counter()
             renewal = await licenses.Renew(
                 license_pb2.RenewRequest(key_serial=world.keys[number].serial, scope=_ALL)
             )
-            await ends.wait_for(renewal.task.task_id, count)
+            await ends.wait_for(renewal.task.task_id)
             seconds = time.perf_counter() - start
             if number > 1:  # the first is a warm-up
                 yardstick.append(bare_seconds)
@@ -77,7 +80,7 @@ class _TaskEnds:
         """Return when the watch stands."""
         await self._call.read()
 
-    async def wait_for(self, task_id: str, count: int) -> None:
+    async def wait_for(self, task_id: str) -> None:
         """Return when the task has ended, with success."""
         while True:
             response = await self._call.read()
@@ -94,7 +97,8 @@ class _TaskEnds:
 
 async def _bare_stream(world: World) -> None:
     channel = open_channel(world.bare_address)
-    stream = channel.stream_stream(CONNECT)()
+    connect: grpc.aio.StreamStreamMultiCallable[bytes, bytes] = channel.stream_stream(CONNECT)
+    stream = connect()
     try:
         await stream.write(b"hello")
         await stream.read()

@@ -61,6 +61,10 @@ def write_json(figures: Sequence[Figure], path: Path) -> None:
     path.write_text(json.dumps(content, indent=2) + "\n")
 
 
+def _short(number: float) -> str:
+    return f"{number:,.3g}" if number < 100 else f"{number:,.0f}"
+
+
 def print_table(figures: Sequence[Figure]) -> None:
     """Show the figures to people."""
     table = Table(title="Sparekey beside bare gRPC (medians of alternating rounds)")
