@@ -239,8 +239,10 @@ def _stream(
 ) -> Callable[..., Awaitable[None]]:
     async def handle(_frames: object, context: grpc.aio.ServicerContext[Any, Any]) -> None:
         try:
-            call = Call(name, gate.admit(name, context), b"", context)
-            await implementation(Stream(request_class, response_class, context), call)
+            caller = gate.admit(name, context)
+            call = Call(name, caller, b"", context)
+            with gate.hold_stream(caller):
+                await implementation(Stream(request_class, response_class, context), call)
         except Exception as error:  # noqa: BLE001 - no traceback may reach the wire
             await _abort(name, context, error)
 
