@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -67,7 +68,9 @@ class Credentials:
     def open_channel(self, server: Address) -> grpc.aio.Channel:
         """A channel that shows the certificate."""
         if not self.renews:
-            self.certified = self._read()  # its PKI replaces the file
+            # Its PKI replaces the file; one that cannot be used must not end a running agent.
+            with contextlib.suppress(StartupRefused):
+                self.certified = self._read()
         shown = None if self.certified is None else self.certified.pem
         return open_encrypted_channel(server, self.root, shown)
 
