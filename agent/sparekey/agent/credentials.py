@@ -13,6 +13,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from sparekey.agent.channels import open_encrypted_channel
 from sparekey.agent.durable_file import replace_durably
+from sparekey.certificates.authority import SKEW
 from sparekey.certificates.identity import SvmIdentity, parse_identity
 from sparekey.certificates.keys import key_pem, read_key
 from sparekey.certificates.private_files import read_private, read_public
@@ -107,7 +108,7 @@ def _certified(pem: bytes, svm_id: str) -> Certified:
     identity = parse_identity(names.get_values_for_type(x509.UniformResourceIdentifier))
     if identity != SvmIdentity(svm_id):
         raise ValueError(f"the certificate is not for the SVM {svm_id}")
-    begins, ends = certificate.not_valid_before_utc, certificate.not_valid_after_utc
+    begins, ends = certificate.not_valid_before_utc + SKEW, certificate.not_valid_after_utc
     return Certified(pem, key, begins + (ends - begins) / 2, ends)
 
 

@@ -66,7 +66,9 @@ class CertificateKeeper:
         while True:
             certified = self._credentials.certified
             if certified is not None and not is_over(certified, self._clock.now()):
-                await self._clock.wait_until(certified.renew_after)
+                # Whatever a server hands out, it is not asked all the time.
+                soonest = self._clock.now() + timedelta(seconds=_RETRY_SECONDS[0] / 2)
+                await self._clock.wait_until(max(certified.renew_after, soonest))
             try:
                 await self._next()
             except grpc.aio.AioRpcError as error:

@@ -33,7 +33,7 @@ ISSUING = "issuing.pem"
 ROOT_LIFETIME = timedelta(days=3653)
 ISSUING_LIFETIME = timedelta(days=366)
 SERVER_LIFETIME = timedelta(days=7)
-_SKEW = timedelta(minutes=5)
+SKEW = timedelta(minutes=5)
 """A certificate begins so much before it is issued, for clocks that go behind."""
 
 _PEM = serialization.Encoding.PEM
@@ -126,7 +126,7 @@ class Authority:
             .issuer_name(issuer.subject)
             .public_key(key)
             .serial_number(serial)
-            .not_valid_before(now - _SKEW)
+            .not_valid_before(now - SKEW)
             .not_valid_after(expires_at)
             # Critical, since the subject is empty: the identity is here and nowhere else.
             .add_extension(x509.SubjectAlternativeName(names), critical=True)
@@ -252,7 +252,7 @@ def _authority_certificate(
         .issuer_name(issuer_name)
         .public_key(key)
         .serial_number(x509.random_serial_number())
-        .not_valid_before(now - _SKEW)
+        .not_valid_before(now - SKEW)
         .not_valid_after(ends)
         .add_extension(x509.BasicConstraints(ca=True, path_length=path_length), critical=True)
         .add_extension(_usage(signs_certificates=True), critical=True)
