@@ -12,7 +12,17 @@ import pytest
 
 HOUSE = Path(__file__).parents[2]
 MOST_LINES = 400
-SOURCES = ("licensing", "wire", "runtime", "server", "agent", "activation", "cli", "testing")
+SOURCES = (
+    "licensing",
+    "wire",
+    "runtime",
+    "certificates",
+    "server",
+    "agent",
+    "activation",
+    "cli",
+    "testing",
+)
 _GENERATED = re.compile(r"_pb2(_grpc)?\.pyi?$")
 
 # In pieces, so that this file does not bear them either.

@@ -135,6 +135,11 @@ class Agent:
         if self._entered:
             await self._finished.wait()
 
+    def renew_channel(self) -> None:
+        """Go on over a new channel, for example since the agent has another certificate."""
+        if self._link is not None:
+            self._link.renew_channel()
+
     def _make_link(self, reports: Reports) -> Link:
         introduction = Introduction(
             svm_id=self.settings.svm_id,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import grpc
 import grpc.aio
 
 from sparekey.runtime.startup import Address, StartupRefused
@@ -32,6 +33,21 @@ def open_channel(server: Address) -> grpc.aio.Channel:
     return grpc.aio.insecure_channel(str(server), options=[*CHANNEL_OPTIONS, *_OWN_OPTIONS])
 
 
+def open_encrypted_channel(
+    server: Address, root: bytes, identity: bytes | None
+) -> grpc.aio.Channel:
+    """A channel of its own to the server, over TLS.
+
+    Args:
+        server: Where the server is.
+        root: In PEM, by whom the server must be known.
+        identity: In PEM, the agent's certificates and its private key; None if it has none yet.
+    """
+    credentials = grpc.ssl_channel_credentials(root, identity, identity)
+    options = [*CHANNEL_OPTIONS, *_OWN_OPTIONS]
+    return grpc.aio.secure_channel(str(server), credentials, options=options)
+
+
 def require_loopback(server: Address) -> None:
     """Refuse to send keys in the clear over a network.
 
@@ -40,5 +56,6 @@ def require_loopback(server: Address) -> None:
     """
     if not server.is_loopback:
         raise StartupRefused(
-            f"will not connect to {server} without encryption; use a loopback address"
+            f"will not connect to {server} without encryption; name the server's authority with"
+            " --ca-file, or use a loopback address"
         )

@@ -62,6 +62,8 @@ class Link:
         self._channel: grpc.aio.Channel | None = None
         self._stream: Stream | None = None
         self._left = asyncio.Event()
+        self._interrupted = asyncio.Event()
+        self._stale = False
         self._failures = 0
         self._lost = False
         self._time_known = not introduction.follows_test_clock
@@ -75,6 +77,14 @@ class Link:
     def leave(self) -> None:
         """End the link in good order; `run` returns soon."""
         self._left.set()
+        self._interrupted.set()
+        if self._stream is not None:
+            self._stream.leave()
+
+    def renew_channel(self) -> None:
+        """Go on over a new channel, at once and in good order: the certificate is another."""
+        self._stale = True
+        self._interrupted.set()
         if self._stream is not None:
             self._stream.leave()
 
@@ -86,6 +96,8 @@ class Link:
                 end = await self._one_stream()
                 if self._left.is_set():
                     return
+                if self._stale:
+                    continue
                 wait = self._wait_after(end)
                 self._tell(end, wait)
                 await self._renew_channel_if_useless(end)
@@ -94,6 +106,10 @@ class Link:
             await self._drop_channel()
 
     async def _one_stream(self) -> StreamEnd:
+        if self._stale:
+            self._stale = False
+            await self._drop_channel()
+        self._interrupted.clear()
         if self._channel is None:
             self._channel = self._channel_factory(self._server)
         stub: agent_pb2_grpc.AgentServiceAsyncStub = agent_pb2_grpc.AgentServiceStub(self._channel)
@@ -154,4 +170,4 @@ class Link:
     async def _pause(self, seconds: float) -> None:
         with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
-                await self._left.wait()
+                await self._interrupted.wait()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
@@ -11,9 +12,10 @@ from typing import Annotated, Any
 import typer
 
 from sparekey.agent.agent import Agent, AgentSettings
-from sparekey.agent.channels import require_loopback
+from sparekey.agent.channels import open_channel, require_loopback
 from sparekey.agent.inventory.sources import parse_source
 from sparekey.agent.keyring_file import KeyringFile
+from sparekey.agent.security import Security
 from sparekey.agent.state_folder import locked_folder, settle_svm_id, settle_trust
 from sparekey.runtime.clock import Clock, SettableClock, SystemClock
 from sparekey.runtime.logs import configure_logs
@@ -42,7 +44,10 @@ _app = typer.Typer(
 @_app.command()
 def _agent(
     server: Annotated[
-        str, typer.Option(metavar="HOST:PORT", help="The license server, on this machine.")
+        str,
+        typer.Option(
+            metavar="HOST:PORT", help="The license server; off this machine it needs --ca-file."
+        ),
     ],
     state: Annotated[
         Path,
@@ -77,6 +82,36 @@ def _agent(
             " unless given, made from the host's name.",
         ),
     ] = None,
+    ca_file: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="By whom to know the server: root.pem of its authority. Pinned in the state"
+            " folder at the first start.",
+        ),
+    ] = None,
+    join_token_file: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="A file with the token of `sparekey join-token create`; needed until the agent"
+            " has enrolled. Or as SPAREKEY_JOIN_TOKEN.",
+        ),
+    ] = None,
+    enroll_at: Annotated[
+        str | None,
+        typer.Option(
+            metavar="HOST:PORT",
+            help="The server's --token-listen, for enrolling.",
+        ),
+    ] = None,
+    certificate: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="The certificate and its private key in PEM, where another PKI issues them.",
+        ),
+    ] = None,
     test_clock: Annotated[
         bool,
         typer.Option("--test-clock", help="Take the time from the server's test clock."),
@@ -104,10 +139,12 @@ def _agent(
 
     async def program() -> None:
         address = parse_address(server)
-        require_loopback(address)
+        security = Security(ca_file, join_token_file, enroll_at, certificate)
+        if not security.wanted(state):
+            require_loopback(address)
         if address.port == 0:
             raise StartupRefused("--server needs the server's port; 0 is none")
-        await _serve(address, state, inventory, vendor_keys, svm_id, test_clock)
+        await _serve(address, state, inventory, vendor_keys, svm_id, test_clock, security)
 
     return run_program(NAME, program)
 
@@ -119,12 +156,14 @@ async def _serve(
     vendor_keys: Path | None,
     wanted_id: str | None,
     test_clock: bool,
+    security: Security,
 ) -> None:
     stop = stop_requested()
     source = parse_source(inventory)
     with locked_folder(state) as folder:
         trusted = settle_trust(folder, vendor_keys)
         svm_id = settle_svm_id(folder, wanted_id)
+        credentials = security.credentials(folder, svm_id) if security.wanted(folder) else None
         clock: Clock = SettableClock(_BEFORE_ALL_KEYS) if test_clock else SystemClock()
         agent = Agent(
             AgentSettings(svm_id=svm_id, server=server, follows_test_clock=test_clock),
@@ -132,8 +171,14 @@ async def _serve(
             KeyringFile(folder),
             trusted,
             clock=clock,
+            channel_factory=open_channel if credentials is None else credentials.open_channel,
         )
-        await _run_until(stop, agent, {"svm_id": svm_id, "state": folder})
+        async with contextlib.AsyncExitStack() as stack:
+            if credentials is not None and credentials.renews:
+                keeper = security.keeper(credentials, server, agent.renew_channel)
+                keeping = asyncio.create_task(keeper.run())
+                stack.callback(keeping.cancel)
+            await _run_until(stop, agent, {"svm_id": svm_id, "state": folder})
 
 
 async def _run_until(stop: asyncio.Event, agent: Agent, facts: dict[str, object]) -> None:

@@ -10,9 +10,16 @@ from typing import Any, TypeVar
 
 import grpc
 
+from sparekey.cli.credentials import NO_CREDENTIALS, Credentials
 from sparekey.runtime.startup import Address
 from sparekey.testing.v1 import clock_pb2, clock_pb2_grpc
-from sparekey.v1 import event_pb2_grpc, fleet_pb2_grpc, key_pb2_grpc, license_pb2_grpc
+from sparekey.v1 import (
+    access_pb2_grpc,
+    event_pb2_grpc,
+    fleet_pb2_grpc,
+    key_pb2_grpc,
+    license_pb2_grpc,
+)
 from sparekey.wire.serving import CHANNEL_OPTIONS
 from sparekey.wire.timestamps import from_timestamp
 
@@ -40,11 +47,17 @@ class Connection:
 
     address: Address
     timeout: timedelta
+    credentials: Credentials = NO_CREDENTIALS
 
     @cached_property
     def channel(self) -> grpc.Channel:
-        """The channel; without encryption, so only for this machine."""
-        return grpc.insecure_channel(str(self.address), options=_OPTIONS)
+        """The channel; where it is not encrypted, it leads to this machine only."""
+        return self.credentials.open_channel(self.address, _OPTIONS)
+
+    @cached_property
+    def access(self) -> Any:
+        """Tokens, certificates and bans."""
+        return access_pb2_grpc.AccessServiceStub(self.channel)
 
     @cached_property
     def keys(self) -> Any:

@@ -7,14 +7,26 @@ import traceback
 from collections.abc import Sequence
 from functools import cache
 from importlib.metadata import version
+from pathlib import Path
 from typing import Annotated, Any
 
 import grpc
 import typer
 
-from sparekey.cli import activation, clock, events, keys, svms, tasks
+from sparekey.cli import (
+    activation,
+    authority,
+    certificates,
+    clock,
+    events,
+    keys,
+    svms,
+    tasks,
+    tokens,
+)
 from sparekey.cli.cells import plain
 from sparekey.cli.connection import Connection
+from sparekey.cli.credentials import Credentials
 from sparekey.cli.options import read_span
 from sparekey.cli.problems import (
     EXIT_INTERRUPTED,
@@ -27,7 +39,15 @@ from sparekey.cli.session import Output, Run, Session
 from sparekey.runtime.logs import redact_text
 from sparekey.runtime.startup import StartupRefused, parse_address
 
-_GLOBAL_OPTIONS = ("--server", "--output", "-o", "--timeout")
+_GLOBAL_OPTIONS = (
+    "--server",
+    "--output",
+    "-o",
+    "--timeout",
+    "--ca-file",
+    "--certificate",
+    "--token-file",
+)
 
 app = typer.Typer(
     name="sparekey",
@@ -41,6 +61,10 @@ app.command("renew")(activation.renew)
 app.add_typer(tasks.app, name="tasks")
 app.add_typer(svms.app, name="svms")
 app.add_typer(events.app, name="events")
+app.add_typer(tokens.app, name="token")
+app.add_typer(tokens.join_app, name="join-token")
+app.add_typer(certificates.app, name="certificates")
+app.add_typer(authority.app, name="ca")
 app.add_typer(clock.app, name="clock")
 
 
@@ -64,6 +88,33 @@ def configure(
         str,
         typer.Option("--timeout", metavar="SPAN", help="How long to wait for each answer."),
     ] = "30s",
+    ca_file: Annotated[
+        Path | None,
+        typer.Option(
+            "--ca-file",
+            metavar="FILE",
+            envvar="SPAREKEY_CA_FILE",
+            help="By whom to know the server: root.pem of its authority.",
+        ),
+    ] = None,
+    certificate: Annotated[
+        Path | None,
+        typer.Option(
+            "--certificate",
+            metavar="FILE",
+            envvar="SPAREKEY_CERTIFICATE",
+            help="Who you are: a certificate and its private key in PEM.",
+        ),
+    ] = None,
+    token_file: Annotated[
+        Path | None,
+        typer.Option(
+            "--token-file",
+            metavar="FILE",
+            help="Who you are: a file with a token, for the server's --token-listen. Or as"
+            " SPAREKEY_TOKEN.",
+        ),
+    ] = None,
     _version: Annotated[
         bool,
         typer.Option(
@@ -83,23 +134,28 @@ def configure(
     """
     run = context.obj
     assert isinstance(run, Run)
-    run.session = Session(_connect(server, timeout), output)
+    try:
+        credentials = Credentials.read(ca_file, certificate, token_file)
+    except StartupRefused as refused:
+        raise CommandFailed(str(refused), EXIT_USAGE) from None
+    run.session = Session(_connect(server, timeout, credentials), output)
     context.call_on_close(run.session.connection.close)
 
 
-def _connect(server: str, timeout: str) -> Connection:
+def _connect(server: str, timeout: str, credentials: Credentials) -> Connection:
     try:
         address = parse_address(server)
     except StartupRefused as refused:
         raise typer.BadParameter(str(refused), param_hint="--server") from None
-    if not address.is_loopback:
+    if not address.is_loopback and not credentials.encrypted:
         # A code must not cross a network in the clear.
         raise typer.BadParameter(
-            f"{address} is not on this machine, and the connection is not encrypted; make a"
+            f"{address} is not on this machine, and the connection is not encrypted; name the"
+            f" server's authority with --ca-file, or make a"
             f" tunnel, as with: ssh -L 7443:127.0.0.1:{address.port} {address.host}",
             param_hint="--server",
         )
-    return Connection(address, read_span(timeout, "--timeout"))
+    return Connection(address, read_span(timeout, "--timeout"), credentials)
 
 
 @cache

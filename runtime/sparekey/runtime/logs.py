@@ -15,10 +15,12 @@ _CODE = re.compile(r"(?:[A-Za-z0-9]{5}-){3,}([A-Za-z0-9]{5})")
 _PRIVATE_KEY = re.compile(
     r"-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(?:-----END [A-Z ]*-----|\Z)", re.DOTALL
 )
+_TOKEN = re.compile(r"(sparekey-(?:token|join)-)[A-Za-z0-9_-]{8,}")
 
 
 def redact_text(text: str) -> str:
-    """The text with activation codes cut to their last five characters and private keys gone."""
+    """The text with activation codes cut to their last five characters; tokens and keys gone."""
+    text = _TOKEN.sub(r"\1*****", text)
     text = _CODE.sub(r"*****-*****-*****-\1", text)
     return _PRIVATE_KEY.sub("[private key]", text)
 

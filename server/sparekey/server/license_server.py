@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 import secrets
+import time
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -14,14 +15,21 @@ from google.protobuf.descriptor import ServiceDescriptor
 from sparekey.licensing.key_files import TrustedSigners
 from sparekey.runtime.clock import Clock, SettableClock, SystemClock
 from sparekey.runtime.startup import StartupRefused, parse_address, writable_folder
+from sparekey.server.access.book import AccessBook
+from sparekey.server.access.gate import AccessGate
+from sparekey.server.access.limits import Limits
 from sparekey.server.activation_client import ActivationClient
+from sparekey.server.encryption import refuse_older_tls
 from sparekey.server.link.agent_link import AgentLink
 from sparekey.server.link.sessions import LinkTiming
+from sparekey.server.ports import plan_ports
 from sparekey.server.scheduler.jobs import Housekeeping, KeyChecks, Renewals, TaskDeadlines
 from sparekey.server.scheduler.scheduler import Scheduler
+from sparekey.server.services.access_service import AccessServicer
 from sparekey.server.services.agent_service import AgentServicer
 from sparekey.server.services.calls import PageTokens
 from sparekey.server.services.clock_service import ClockServicer
+from sparekey.server.services.enrollment_service import EnrollmentServicer
 from sparekey.server.services.event_service import EventServicer
 from sparekey.server.services.fleet_service import FleetServicer
 from sparekey.server.services.key_service import KeyServicer
@@ -33,9 +41,17 @@ from sparekey.server.store.reader import Reader
 from sparekey.server.store.writer import ThreadTarget, Writer
 from sparekey.server.store.writer_process import ProcessTarget
 from sparekey.testing.v1 import clock_pb2
-from sparekey.v1 import agent_pb2, event_pb2, fleet_pb2, key_pb2, license_pb2
+from sparekey.v1 import (
+    access_pb2,
+    agent_pb2,
+    enrollment_pb2,
+    event_pb2,
+    fleet_pb2,
+    key_pb2,
+    license_pb2,
+)
 from sparekey.wire.edge import bind
-from sparekey.wire.serving import add_health_and_reflection, listen, make_server
+from sparekey.wire.serving import add_health_and_reflection, make_server
 
 _log = structlog.get_logger()
 
@@ -50,7 +66,7 @@ class LicenseServer:
         self.settings = settings
         self.clock = _make_clock(settings.test_clock)
         trusted = read_vendor_keys(settings.vendor_keys)
-        wanted = parse_address(settings.listen)
+        self._ports = plan_ports(settings)
         activation = (
             parse_address(settings.activation_server) if settings.activation_server else None
         )
@@ -63,6 +79,14 @@ class LicenseServer:
         self._reader = Reader(self._engine)
         target = ProcessTarget(url) if settings.writer_process else ThreadTarget(self._engine)
         self._writer = Writer(target, self.clock, self._feed)
+        book = AccessBook(self._engine, self.clock.now())
+        self._gate = AccessGate(
+            book,
+            self.clock,
+            certificate_time=time.time,
+            monotonic=time.monotonic,
+            encrypted=self._ports.encrypted,
+        )
         self._client = ActivationClient(activation, identity.installation_id)
         self._link = AgentLink(
             self._writer,
@@ -72,6 +96,8 @@ class LicenseServer:
             randomness=random.Random(),  # noqa: S311 - spreads load, keeps no secret
             timing=LinkTiming(heartbeat=settings.heartbeat, push_deadline=settings.push_deadline),
         )
+        self._feed.listen(book.notice)
+        self._feed.listen(lambda commit: self._link.cut(commit, self._gate))
         jobs = (
             TaskDeadlines(self._reader, self._writer),
             Renewals(self._reader, self._writer, self.clock, self._client, trusted, new_task_id),
@@ -85,8 +111,10 @@ class LicenseServer:
         )
         servicers = self._servicers(trusted, PageTokens(identity.page_token_secret))
         self._services = [service.full_name for service, _ in servicers]
-        self._server = make_server([bind(service, servicer) for service, servicer in servicers])
-        self.address = listen(self._server, wanted)
+        self._server = make_server(
+            [bind(service, servicer, self._gate) for service, servicer in servicers]
+        )
+        self.address, self.token_address = self._ports.bind(self._server)
 
     def _servicers(
         self, trusted: TrustedSigners, tokens: PageTokens
@@ -113,6 +141,20 @@ class LicenseServer:
                 agent_pb2.DESCRIPTOR.services_by_name["AgentService"],
                 AgentServicer(self._link),
             ),
+            (
+                enrollment_pb2.DESCRIPTOR.services_by_name["EnrollmentService"],
+                EnrollmentServicer(
+                    writer,
+                    self._ports.authority,
+                    self.settings.certificate_lifetime,
+                    Limits(),
+                    time.monotonic,
+                ),
+            ),
+            (
+                access_pb2.DESCRIPTOR.services_by_name["AccessService"],
+                AccessServicer(reader, writer, clock, tokens),
+            ),
         ]
         if isinstance(clock, SettableClock):
             services.append(
@@ -131,7 +173,15 @@ class LicenseServer:
         self._link.start()
         self._scheduler.start()
         await self._server.start()
-        _log.info("serving", listen=str(self.address), plaintext=True)
+        if self._ports.encrypted:
+            await refuse_older_tls(self.address)
+            _log.info("serving", listen=str(self.address), encryption="TLS 1.3")
+        else:
+            _log.warning(
+                "serving without encryption: every caller on this machine is an admin; for"
+                " development only",
+                listen=str(self.address),
+            )
 
     async def failed(self) -> None:
         """Return if the server cannot go on, by a fault."""

@@ -48,6 +48,31 @@ def serve(
         Path | None,
         typer.Option(help="JSON file of trusted public keys by signer id."),
     ] = None,
+    ca: Annotated[
+        Path | None,
+        typer.Option(help="Folder of the certificate authority that `sparekey ca init` made."),
+    ] = None,
+    names: Annotated[
+        list[str] | None,
+        typer.Option("--name", help="A further name of this server, for its certificate."),
+    ] = None,
+    token_listen: Annotated[
+        str | None,
+        typer.Option(
+            help="HOST:PORT for callers without a client certificate: agents that enroll, and"
+            " operators with a token."
+        ),
+    ] = None,
+    certificate: Annotated[
+        Path | None, typer.Option(help="In place of --ca: the server's certificate, PEM, ECDSA.")
+    ] = None,
+    private_key: Annotated[Path | None, typer.Option(help="Its private key, PEM.")] = None,
+    client_ca: Annotated[
+        Path | None, typer.Option(help="The authorities of its clients, PEM.")
+    ] = None,
+    certificate_lifetime: Annotated[
+        float | None, typer.Option(help="Seconds that an agent's certificate lasts.")
+    ] = None,
     test_clock: Annotated[
         str | None,
         typer.Option(
@@ -68,6 +93,10 @@ def serve(
 
     Defaults: --listen 127.0.0.1:7443 --data ./sparekey-data. Each option can be
     given as an environment variable too, for example SPAREKEY_SERVER_LISTEN.
+
+    Off loopback every call is encrypted and known:
+      sparekey ca init --folder /etc/sparekey/ca
+      sparekey-server --listen 0.0.0.0:7443 --token-listen 0.0.0.0:7442 --ca /etc/sparekey/ca ...
 
     Example:
       sparekey-server --data /var/lib/sparekey --vendor-keys vendor-keys.json
@@ -91,10 +120,10 @@ async def _run(settings: ServerSettings) -> None:
     # collection would cost calls a tenth of their time.
     gc.freeze()
     gc.set_threshold(_COLLECT_AFTER, 20, 100)
-    announce(
-        PROGRAM,
-        {"listen": server.address, "data": settings.database or settings.data.resolve()},
-    )
+    facts: dict[str, object] = {"listen": server.address}
+    if server.token_address is not None:
+        facts["token_listen"] = server.token_address
+    announce(PROGRAM, {**facts, "data": settings.database or settings.data.resolve()})
     asked = asyncio.create_task(stop.wait())
     failed = asyncio.create_task(server.failed())
     await asyncio.wait({asked, failed}, return_when=asyncio.FIRST_COMPLETED)

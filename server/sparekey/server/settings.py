@@ -18,6 +18,13 @@ class ServerSettings(BaseSettings):
         database: A database URL in place of the embedded one.
         activation_server: HOST:PORT of the activation server; without it keys
             come from files only.
+        ca: The folder of the server's own certificate authority.
+        names: Further names by which clients reach the server, for its certificate.
+        token_listen: HOST:PORT for callers without a certificate; only with encryption.
+        certificate: The server's certificate in PEM, of an existing PKI.
+        private_key: Its private key in PEM.
+        client_ca: The authorities in PEM whose client certificates are accepted.
+        certificate_lifetime: How long an agent's certificate lasts.
         vendor_keys: The file of public keys by signer id whose keys are trusted.
         test_clock: The instant at which a settable clock starts, in ISO 8601; a
             server without it goes by the machine's time.
@@ -36,6 +43,13 @@ class ServerSettings(BaseSettings):
     data: Path = Path("sparekey-data")
     database: str | None = None
     activation_server: str | None = None
+    ca: Path | None = None
+    names: list[str] = []
+    token_listen: str | None = None
+    certificate: Path | None = None
+    private_key: Path | None = None
+    client_ca: Path | None = None
+    certificate_lifetime: timedelta = Field(timedelta(hours=24), ge=timedelta(seconds=1))
     vendor_keys: Path
     test_clock: str | None = None
     heartbeat: timedelta = Field(timedelta(seconds=30), ge=timedelta(seconds=1))

@@ -21,8 +21,8 @@ from sparekey.v1 import (
     key_pb2,
     key_pb2_grpc,
 )
+from sparekey.wire.callers import LOCAL_OPERATOR
 from sparekey.wire.edge import (
-    LOCAL_OPERATOR,
     MAX_REQUEST_BYTES,
     Call,
     Stream,

@@ -17,14 +17,24 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from sparekey.activation.control.v1 import control_pb2
 from sparekey.activation.v1 import activation_pb2
 from sparekey.testing.v1 import clock_pb2
-from sparekey.v1 import agent_pb2, event_pb2, fleet_pb2, key_pb2, license_pb2
+from sparekey.v1 import (
+    access_pb2,
+    agent_pb2,
+    enrollment_pb2,
+    event_pb2,
+    fleet_pb2,
+    key_pb2,
+    license_pb2,
+)
 from sparekey.wire import field_rules
 from sparekey.wire.field_rules import MAX_PICKED, violations
 
 FILES: list[FileDescriptor] = [
     module.DESCRIPTOR
     for module in (
+        access_pb2,
         agent_pb2,
+        enrollment_pb2,
         event_pb2,
         fleet_pb2,
         key_pb2,
@@ -63,10 +73,12 @@ def reachable(message: Descriptor) -> Iterator[FieldDescriptor]:
 def test_the_contract_was_walked() -> None:
     services = [name for file in FILES for name in file.services_by_name]
     assert sorted(services) == [
+        "AccessService",
         "ActivationService",
         "AgentService",
         "ClockService",
         "ControlService",
+        "EnrollmentService",
         "EventService",
         "FleetService",
         "KeyService",

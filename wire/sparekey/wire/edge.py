@@ -8,6 +8,7 @@ its service descriptor at registration, so no interceptor runs at each call.
 
 from __future__ import annotations
 
+import asyncio
 import re
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -22,14 +23,15 @@ from google.protobuf.message import DecodeError, Message
 from google.protobuf.message_factory import GetMessageClass
 
 from sparekey.v1 import error_pb2
+from sparekey.wire.callers import Caller, Gate, OpenGate
 from sparekey.wire.errors import DETAILS_KEY, CallRefused
 from sparekey.wire.field_rules import violations
 
 MAX_REQUEST_BYTES = 1024 * 1024
 """A larger request is refused with MESSAGE_TOO_LARGE."""
 
-LOCAL_OPERATOR = "operator"
-"""Who calls: without certificates every caller on loopback is the operator."""
+DEFAULT_DEADLINE_SECONDS = 120.0
+"""The deadline of a call that is answered once and whose client set none."""
 
 _log = structlog.get_logger()
 
@@ -40,15 +42,20 @@ class Call:
 
     Attributes:
         method: The full name, for example `/sparekey.v1.KeyService/AddKey`.
-        actor: Who calls, for the history.
+        caller: Who calls.
         encoded: The request's own bytes; they tell a retry from another request.
         context: The gRPC context, for the streams that need it.
     """
 
     method: str
-    actor: str
+    caller: Caller
     encoded: bytes
     context: grpc.aio.ServicerContext[Any, Any]
+
+    @property
+    def actor(self) -> str:
+        """Who calls, for the history."""
+        return self.caller.name
 
 
 class Stream:
@@ -90,37 +97,45 @@ def method_name(rpc: str) -> str:
     return re.sub(r"(?<!^)(?=[A-Z])", "_", rpc).lower()
 
 
-def bind(service: ServiceDescriptor, servicer: object) -> grpc.GenericRpcHandler:
+def bind(
+    service: ServiceDescriptor, servicer: object, gate: Gate | None = None
+) -> grpc.GenericRpcHandler:
     """Bind a servicer to its service.
+
+    Args:
+        service: The service.
+        servicer: What serves it.
+        gate: Who lets callers in; without one every caller is the local operator.
 
     Raises:
         TypeError: the servicer lacks an RPC of the service.
     """
+    gate = gate or OpenGate()
     handlers = {}
     for method in service.methods:
         implementation = getattr(servicer, method_name(method.name), None)
         if implementation is None:
             raise TypeError(f"{type(servicer).__name__} has no {method_name(method.name)}")
-        handlers[method.name] = _handler(service, method, implementation)
+        handlers[method.name] = _handler(service, method, implementation, gate)
     return grpc.method_handlers_generic_handler(service.full_name, handlers)
 
 
 def _handler(
-    service: ServiceDescriptor, method: MethodDescriptor, implementation: Any
+    service: ServiceDescriptor, method: MethodDescriptor, implementation: Any, gate: Gate
 ) -> grpc.RpcMethodHandler[Any, Any]:
     name = f"/{service.full_name}/{method.name}"
     request_class = GetMessageClass(method.input_type)
     response_class = GetMessageClass(method.output_type)
     if method.client_streaming:
         return grpc.stream_stream_rpc_method_handler(
-            _stream(name, request_class, response_class, implementation)
+            _stream(name, request_class, response_class, implementation, gate)
         )
     if method.server_streaming:
         return grpc.unary_stream_rpc_method_handler(
-            _server_stream(name, request_class, response_class, implementation)
+            _server_stream(name, request_class, response_class, implementation, gate)
         )
     return grpc.unary_unary_rpc_method_handler(
-        _unary(name, request_class, response_class, implementation)
+        _unary(name, request_class, response_class, implementation, gate)
     )
 
 
@@ -165,12 +180,24 @@ def _unary(
     request_class: type[Message],
     response_class: type[Message],
     implementation: Callable[..., Awaitable[Message]],
+    gate: Gate,
 ) -> Callable[..., Awaitable[bytes]]:
     async def handle(encoded: bytes, context: grpc.aio.ServicerContext[Any, Any]) -> bytes:
+        deadline: asyncio.Timeout | None = None
         try:
+            # Who is not let in does not cost the reading of what it sent.
+            caller = gate.admit(name, context)
             request = _read(request_class, encoded)
-            call = Call(name, LOCAL_OPERATOR, encoded, context)
-            return _encode(response_class, await implementation(request, call))
+            answering = implementation(request, Call(name, caller, encoded, context))
+            if context.time_remaining() is None:
+                async with asyncio.timeout(DEFAULT_DEADLINE_SECONDS) as deadline:
+                    return _encode(response_class, await answering)
+            return _encode(response_class, await answering)
+        except TimeoutError as error:
+            # One that is not ours is a fault of the servicer.
+            late = deadline is not None and deadline.expired()
+            await _abort(name, context, _too_late() if late else error)
+            raise AssertionError("abort raises") from error
         except Exception as error:
             await _abort(name, context, error)
             raise AssertionError("abort raises") from error
@@ -183,15 +210,20 @@ def _server_stream(
     request_class: type[Message],
     response_class: type[Message],
     implementation: Callable[..., AsyncIterator[Message]],
+    gate: Gate,
 ) -> Callable[..., AsyncIterator[bytes]]:
     async def handle(
         encoded: bytes, context: grpc.aio.ServicerContext[Any, Any]
     ) -> AsyncIterator[bytes]:
         try:
+            caller = gate.admit(name, context)
             request = _read(request_class, encoded)
-            call = Call(name, LOCAL_OPERATOR, encoded, context)
-            async for response in implementation(request, call):
-                yield _encode(response_class, response)
+            call = Call(name, caller, encoded, context)
+            with gate.hold_stream(caller):
+                async for response in implementation(request, call):
+                    if not gate.still_admits(caller):
+                        gate.admit(name, context)
+                    yield _encode(response_class, response)
         except Exception as error:  # noqa: BLE001 - no traceback may reach the wire
             await _abort(name, context, error)
 
@@ -203,11 +235,14 @@ def _stream(
     request_class: type[Message],
     response_class: type[Message],
     implementation: Callable[..., Awaitable[None]],
+    gate: Gate,
 ) -> Callable[..., Awaitable[None]]:
     async def handle(_frames: object, context: grpc.aio.ServicerContext[Any, Any]) -> None:
         try:
-            call = Call(name, LOCAL_OPERATOR, b"", context)
-            await implementation(Stream(request_class, response_class, context), call)
+            caller = gate.admit(name, context)
+            call = Call(name, caller, b"", context)
+            with gate.hold_stream(caller):
+                await implementation(Stream(request_class, response_class, context), call)
         except Exception as error:  # noqa: BLE001 - no traceback may reach the wire
             await _abort(name, context, error)
 
@@ -231,6 +266,13 @@ def _hide(name: str, error: Exception) -> CallRefused:
         error_pb2.ERROR_REASON_INTERNAL,
         f"the server failed; its log says more under fault {fault_id}",
         metadata={"fault_id": fault_id},
+    )
+
+
+def _too_late() -> CallRefused:
+    return CallRefused(
+        error_pb2.ERROR_REASON_LIMIT_EXCEEDED,
+        f"the call took longer than {DEFAULT_DEADLINE_SECONDS:g} seconds; set a later deadline",
     )
 
 

@@ -32,6 +32,9 @@ SERIAL = re.compile(r"[0-9A-F]{4}-[0-9A-F]{6}-[0-9A-F]{8}|[0-9A-F]{32}")
 SVM_ID = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
 CLUSTER = re.compile(r"[^\x00-\x1f\x7f]{1,100}")
 _REQUEST_ID = re.compile(r"[\x21-\x7e]{1,64}")
+_TOKEN_ID = re.compile(r"(?:token|join)-[0-9a-f]{16}")
+_CERTIFICATE_SERIAL = re.compile(r"[0-9A-F]{1,40}")
+_OPERATOR_NAME = re.compile(r"[A-Za-z0-9._@-]{1,64}")
 _TASK_ID = re.compile(r"task-[0-9a-z]{1,40}")
 
 
@@ -42,6 +45,11 @@ def _pattern(pattern: re.Pattern[str], problem: str) -> _Rule:
 def _between(low: int, high: int, meaning: str) -> _Rule:
     problem = f"must be {low} to {high}{meaning}"
     return lambda value: None if low <= value <= high else problem
+
+
+def _between_lengths(low: int, high: int, unit: str) -> _Rule:
+    problem = f"must have {low} to {high}{unit}"
+    return lambda value: None if low <= len(value) <= high else problem
 
 
 def _span(low: timedelta, high: timedelta, problem: str) -> _Rule:
@@ -85,6 +93,10 @@ BY_NAME: dict[str, _Rule] = {
     "page_size": _page_size,
     "request_id": _request_id,
     "svm_ids": _svm_ids,
+    "token_id": _pattern(_TOKEN_ID, "is not a token's id; copy it from the list of tokens"),
+    "certificate_serial": _pattern(
+        _CERTIFICATE_SERIAL, "is not a certificate's serial: 1 to 40 upper-case hex digits"
+    ),
 }
 """Rules for every field of a name, applied where the field is set."""
 
@@ -95,6 +107,18 @@ BY_FULL_NAME: dict[str, _Rule] = {
     "sparekey.v1.RenewRequest.wait": _span(
         timedelta(seconds=1), timedelta(days=90), "must be 1 second to 90 days"
     ),
+    "sparekey.v1.CreateTokenRequest.name": _pattern(
+        _OPERATOR_NAME, "must be 1 to 64 letters, digits and . _ @ -"
+    ),
+    "sparekey.v1.CreateTokenRequest.lifetime": _span(
+        timedelta(minutes=1), timedelta(days=400), "must be 1 minute to 400 days"
+    ),
+    "sparekey.v1.CreateJoinTokenRequest.lifetime": _span(
+        timedelta(minutes=1), timedelta(days=30), "must be 1 minute to 30 days"
+    ),
+    "sparekey.v1.EnrollRequest.join_token": _between_lengths(1, 200, " characters"),
+    "sparekey.v1.EnrollRequest.csr": _between_lengths(1, 8192, " bytes"),
+    "sparekey.v1.RenewCertificateRequest.csr": _between_lengths(1, 8192, " bytes"),
     "sparekey.testing.v1.AdvanceClockRequest.by": _span(
         timedelta(0), timedelta(days=36500), "must not be negative, and at most 100 years"
     ),

@@ -33,6 +33,10 @@ SERVER_OPTIONS: Sequence[tuple[str, Any]] = (
     ("grpc.http2.min_recv_ping_interval_without_data_ms", 30_000),
     ("grpc.http2.max_ping_strikes", 0),
     ("grpc.max_receive_message_length", 4 * 1024 * 1024),
+    # A flood of calls or headers over one connection waits at its sender.
+    ("grpc.max_concurrent_streams", 1000),
+    ("grpc.max_metadata_size", 16 * 1024),
+    ("grpc.absolute_max_metadata_size", 16 * 1024),
 )
 """Options for every Sparekey server."""
 
@@ -60,18 +64,28 @@ async def add_health_and_reflection(
     return servicer
 
 
-def listen(server: grpc.aio.Server, address: Address) -> Address:
-    """Bind a server to an address without encryption; return the real one.
+def listen(
+    server: grpc.aio.Server, address: Address, credentials: grpc.ServerCredentials | None = None
+) -> Address:
+    """Bind a server to an address; return the real one.
+
+    Args:
+        server: The server.
+        address: Where; without credentials on loopback only.
+        credentials: For encryption.
 
     Raises:
-        StartupRefused: off loopback, or the port is taken.
+        StartupRefused: off loopback without encryption, or the port is taken.
     """
-    if not address.is_loopback:
+    if credentials is None and not address.is_loopback:
         raise StartupRefused(
             f"will not listen on {address} without encryption; use a loopback address"
         )
     try:
-        port = server.add_insecure_port(str(address))
+        if credentials is None:
+            port = server.add_insecure_port(str(address))
+        else:
+            port = server.add_secure_port(str(address), credentials)
     except RuntimeError:
         port = 0
     if port == 0:

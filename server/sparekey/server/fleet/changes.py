@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from google.protobuf.message import Message
 
 from sparekey.licensing.tasks import OutcomeState
+from sparekey.server.access.certificates import revoke_all_of
 from sparekey.server.fleet.messages import svm_message
 from sparekey.server.store.instructions import load_pending
 from sparekey.server.store.requests import Retry, earlier_answer, remember_answer
@@ -120,6 +121,8 @@ def _forget(transaction: Transaction, request: ChangeSvm) -> Message | CallRefus
             )
     apply_outcome_changes(transaction, changes)
     delete_svm(transaction.connection, record.svm_id)
+    # Else its agent would make it known again.
+    revoke_all_of(transaction, record.svm_id, request.actor)
     transaction.commit.forgotten.add(record.svm_id)
     transaction.add_event(
         event_pb2.EVENT_KIND_SVM_FORGOTTEN,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import time
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 
@@ -20,6 +21,7 @@ from sparekey.server.store.svms import touch_svms
 from sparekey.server.store.transaction import Transaction
 from sparekey.server.store.writer import Writer
 from sparekey.v1 import agent_pb2, error_pb2, event_pb2
+from sparekey.wire.callers import LOCAL_CALLER, Caller, Gate
 from sparekey.wire.edge import Stream, shutting_down
 from sparekey.wire.errors import CallRefused
 from sparekey.wire.timestamps import to_timestamp
@@ -92,7 +94,14 @@ class AgentLink:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self._persist_seen(since=0)
 
-    async def serve(self, stream: Stream) -> None:
+    def cut(self, commit: Commit, gate: Gate) -> None:
+        """End the streams of agents from whom a commit took the right to be here."""
+        if commit.access:
+            for session in self.sessions:
+                if not gate.still_admits(session.caller):
+                    session.end()
+
+    async def serve(self, stream: Stream, caller: Caller = LOCAL_CALLER) -> None:
         """Serve one agent's stream until it ends.
 
         Raises:
@@ -100,7 +109,7 @@ class AgentLink:
         """
         if self._draining:
             raise shutting_down()
-        session = await self._open(stream)
+        session = await self._open(stream, caller)
         try:
             while True:
                 frame = await stream.read()
@@ -119,7 +128,7 @@ class AgentLink:
                 self._feed.publish(Commit(svms={session.svm_id}))
                 self._confirmed.set()
 
-    async def _open(self, stream: Stream) -> Session:
+    async def _open(self, stream: Stream, caller: Caller) -> Session:
         try:
             async with asyncio.timeout(self.timing.hello_deadline.total_seconds()):
                 frame = await stream.read()
@@ -127,8 +136,9 @@ class AgentLink:
             frame = None
         assert frame is None or isinstance(frame, agent_pb2.ConnectRequest)
         hello = frames.check_hello(frame)
+        frames.check_identity(hello, caller)
         await self._refuse_clone(hello)
-        session = Session(hello, stream, self._loop_time())
+        session = Session(hello, stream, self._loop_time(), caller)
         # Taken in before the hello is written down, so that no two streams of one
         # identity pass this point together.
         replaced = self.sessions.add(session)
@@ -233,7 +243,7 @@ class AgentLink:
             now = self._loop_time()
             limit = SILENT_SPANS * self.timing.heartbeat.total_seconds()
             for session in self.sessions:
-                if now - session.heard_at > limit:
+                if now - session.heard_at > limit or session.has_outlived(time.time()):
                     session.end()
             for stalled in self.pusher.overdue(now):
                 await self.pusher.mark_stalled(stalled)

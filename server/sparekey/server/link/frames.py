@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 from sparekey.server.link.reporting import Taken
 from sparekey.server.store.instructions import Action, StoredInstruction
 from sparekey.v1 import agent_pb2, error_pb2
+from sparekey.wire.callers import Caller
 from sparekey.wire.errors import CallRefused, FieldViolation
 from sparekey.wire.field_rules import CLUSTER, SVM_ID
 from sparekey.wire.licensing_messages import slot_message
@@ -41,6 +42,21 @@ def check_hello(frame: agent_pb2.ConnectRequest | None) -> agent_pb2.Hello:
     violations.extend(_too_high(("hello.results.version", one.version) for one in hello.results))
     _refuse(violations)
     return hello
+
+
+def check_identity(hello: agent_pb2.Hello, caller: Caller) -> None:
+    """An agent with a certificate speaks of that one's SVM and of no other.
+
+    Raises:
+        CallRefused: the Hello names another.
+    """
+    if caller.svm_id is not None and hello.svm_id != caller.svm_id:
+        raise CallRefused(
+            error_pb2.ERROR_REASON_IDENTITY_MISMATCH,
+            f"the certificate is for the SVM {caller.svm_id} and the Hello names another; give"
+            " each SVM a state folder of its own",
+            metadata={"svm_id": caller.svm_id},
+        )
 
 
 def check_report(report: agent_pb2.Report) -> agent_pb2.Report:

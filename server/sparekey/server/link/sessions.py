@@ -11,6 +11,7 @@ import grpc.aio
 import structlog
 
 from sparekey.v1 import agent_pb2
+from sparekey.wire.callers import LOCAL_CALLER, Caller
 from sparekey.wire.edge import Stream
 
 
@@ -64,6 +65,7 @@ class Session:
         follows_test_clock: Whether the agent takes its time from the test clock.
         confirmed_setting: The last test clock setting that it confirmed.
         ended: Whether the server has ended it.
+        caller: Who the agent is by its certificate.
     """
 
     __slots__ = (
@@ -71,6 +73,7 @@ class Session:
         "_stream",
         "_task",
         "boot_id",
+        "caller",
         "confirmed_setting",
         "ended",
         "follows_test_clock",
@@ -81,7 +84,13 @@ class Session:
         "svm_id",
     )
 
-    def __init__(self, hello: agent_pb2.Hello, stream: Stream, heard_at: float) -> None:
+    def __init__(
+        self,
+        hello: agent_pb2.Hello,
+        stream: Stream,
+        heard_at: float,
+        caller: Caller = LOCAL_CALLER,
+    ) -> None:
         self.svm_id = hello.svm_id
         self.boot_id = hello.boot_id
         self.follows_test_clock = hello.follows_test_clock
@@ -91,6 +100,7 @@ class Session:
         self.misses = 0
         self.confirmed_setting = 0
         self.ended = False
+        self.caller = caller
         self._stream = stream
         self._task = asyncio.current_task()
         self._lock = asyncio.Lock()
@@ -112,6 +122,10 @@ class Session:
         except (grpc.aio.UsageError, grpc.aio.InternalError, grpc.aio.AioRpcError) as error:
             # The stream has ended meanwhile; the agent learns what it missed over the next one.
             _log.debug("a frame met a closed stream", svm=self.svm_id, problem=str(error))
+
+    def has_outlived(self, now: float) -> bool:
+        """Whether the agent's certificate is over, in seconds since 1970."""
+        return self.caller.expires_at is not None and self.caller.expires_at <= now
 
     def end(self) -> None:
         """End the stream from the server's side; the agent will come again."""

@@ -14,4 +14,4 @@ class AgentServicer:
 
     async def connect(self, stream: Stream, call: Call) -> None:
         """Serve one agent's stream."""
-        await self._link.serve(stream)
+        await self._link.serve(stream, call.caller)

@@ -7,6 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
 
+from sparekey.server.store.access_records import AccessChange
+
 
 @dataclass(slots=True)
 class Commit:
@@ -20,6 +22,7 @@ class Commit:
         tasks: Tasks whose record changed.
         has_events: Whether the history grew.
         due_at: The earliest instant at which something new is due; None if nothing is.
+        access: What changed about who has access; only for those who hear each commit.
     """
 
     instructed: set[str] = field(default_factory=set)
@@ -29,6 +32,7 @@ class Commit:
     tasks: set[str] = field(default_factory=set)
     has_events: bool = False
     due_at: datetime | None = None
+    access: list[AccessChange] = field(default_factory=list)
 
     def add_outcome(self, task_id: str, svm_id: str) -> None:
         """Note that a task's outcome on one SVM changed."""

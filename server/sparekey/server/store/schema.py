@@ -226,3 +226,45 @@ requests = Table(
     comment="Answers to calls that carried a request id, so that a retry gets the same one.",
     sqlite_with_rowid=False,
 )
+
+tokens = Table(
+    "tokens",
+    metadata,
+    Column("number", Integer, primary_key=True, autoincrement=True),
+    Column("token_id", String(32), nullable=False, unique=True),
+    # OPERATOR or JOIN.
+    Column("kind", String(16), nullable=False),
+    # SHA-256 over the secret, which is stored nowhere.
+    Column("digest", LargeBinary, nullable=False, unique=True),
+    Column("name", String(64), nullable=False),
+    Column("role", String(16), nullable=False),
+    Column("svm_id", String(63), nullable=False),
+    Column("created_at", Instant, nullable=False),
+    Column("expires_at", Instant, nullable=False),
+    Column("created_by", String(200), nullable=False),
+    Column("revoked_at", Instant),
+    Column("used_at", Instant),
+    Column("used_key", LargeBinary),
+)
+
+certificates = Table(
+    "certificates",
+    metadata,
+    Column("number", Integer, primary_key=True, autoincrement=True),
+    Column("serial", String(40), nullable=False, unique=True),
+    # No reference: an SVM has its first certificate before it first connects.
+    Column("svm_id", String(63), nullable=False, index=True),
+    Column("key_digest", LargeBinary, nullable=False),
+    Column("issued_at", Instant, nullable=False),
+    Column("expires_at", Instant, nullable=False),
+    Column("revoked_at", Instant),
+    comment="Certificates that were issued to SVMs, and others that were revoked.",
+)
+
+banned_svms = Table(
+    "banned_svms",
+    metadata,
+    Column("svm_id", String(63), primary_key=True),
+    Column("banned_at", Instant, nullable=False),
+    Column("banned_by", String(200), nullable=False),
+)

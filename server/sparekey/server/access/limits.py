@@ -1,0 +1,104 @@
+"""Limits by caller: how often, how many at once. Spans are of the machine's own time."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+
+from sparekey.v1 import error_pb2
+from sparekey.wire.errors import CallRefused
+
+_MOST_KNOWN = 10_000
+"""Of so many callers the counts are kept; those not heard of for longest are forgotten first."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What one caller may use.
+
+    Attributes:
+        calls_per_second: Calls of an operator, on average.
+        call_burst: Calls of an operator at once.
+        operator_streams: Streams that an operator may have open.
+        agent_streams: Streams that an agent may have open; two meet when it comes again.
+        failures_per_minute: Enrollments of one address that may fail.
+    """
+
+    calls_per_second: float = 500.0
+    call_burst: int = 2000
+    operator_streams: int = 32
+    agent_streams: int = 4
+    failures_per_minute: float = 10.0
+
+
+class Allowance:
+    """A bucket for each caller that fills at a rate; each use takes one out of it."""
+
+    def __init__(self, per_second: float, burst: float, now: Callable[[], float]) -> None:
+        self._per_second = per_second
+        self._burst = burst
+        self._now = now
+        self._left: OrderedDict[str, tuple[float, float]] = OrderedDict()
+
+    def use(self, caller: str, what: str) -> None:
+        """Take one out.
+
+        Args:
+            caller: Whose bucket.
+            what: For the refusal's sentence, for example `calls`.
+
+        Raises:
+            CallRefused: there is none left.
+        """
+        now = self._now()
+        left, at = self._left.pop(caller, (self._burst, now))
+        left = min(self._burst, left + (now - at) * self._per_second)
+        self._left[caller] = (max(left - 1.0, 0.0) if left >= 1.0 else left, now)
+        if len(self._left) > _MOST_KNOWN:
+            self._left.popitem(last=False)
+        if left < 1.0:
+            raise CallRefused(
+                error_pb2.ERROR_REASON_LIMIT_EXCEEDED,
+                f"too many {what} in a short time; try again later",
+                retry_after=timedelta(seconds=(1.0 - left) / self._per_second),
+            )
+
+    def give_back(self, caller: str) -> None:
+        """Put one back: the use was well."""
+        if caller in self._left:
+            left, at = self._left[caller]
+            self._left[caller] = (min(self._burst, left + 1.0), at)
+
+
+class OpenStreams:
+    """Counts the open streams of each caller."""
+
+    def __init__(self) -> None:
+        self._count: dict[str, int] = {}
+
+    @contextmanager
+    def hold(self, caller: str, most: int) -> Iterator[None]:
+        """Count one for as long as the block runs.
+
+        Raises:
+            CallRefused: the caller has `most` open.
+        """
+        count = self._count.get(caller, 0)
+        if count >= most:
+            raise CallRefused(
+                error_pb2.ERROR_REASON_LIMIT_EXCEEDED,
+                f"{count} streams are open already; close one, then try again",
+                metadata={"limit": str(most)},
+            )
+        self._count[caller] = count + 1
+        try:
+            yield
+        finally:
+            left = self._count[caller] - 1
+            if left:
+                self._count[caller] = left
+            else:
+                del self._count[caller]
