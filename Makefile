@@ -48,6 +48,18 @@ unit: $(SETUP) ## Run the unit tests only
 bench: $(SETUP) ## Measure calls and pushes beside bare gRPC; writes build/bench.json
 	@PYTHONPATH=tests GRPC_VERBOSITY=NONE $(BIN)/python -m bench
 
+.PHONY: fuzz
+fuzz: $(SETUP) ## Give every RPC and file hostile input; INPUTS=5000 of each kind, SEED for a repeat
+	@PYTHONPATH=tests GRPC_VERBOSITY=NONE $(BIN)/python -m fuzz $(or $(INPUTS),5000) $(SEED)
+
+.PHONY: flood
+flood: $(SETUP) ## Measure other clients' latency while hostile ones flood the server
+	@PYTHONPATH=tests GRPC_VERBOSITY=NONE $(BIN)/python -m flood
+
+.PHONY: audit
+audit: $(SETUP) ## Look for weaknesses in our own code
+	@$(BIN)/bandit --quiet --recursive --configfile pyproject.toml $(filter-out tests,$(SOURCES))
+
 .PHONY: proto
 proto: ## Compile the .proto files after a change
 	@rm -f $(SETUP)
@@ -82,7 +94,7 @@ format: $(SETUP) ## Format code and contract
 	@$(BIN)/buf format --write proto
 
 .PHONY: check
-check: lint breaking types test ## Everything that must hold before a commit
+check: lint breaking types audit test ## Everything that must hold before a commit
 
 .PHONY: libvirt
 libvirt: $(SETUP) ## Install the libvirt binding, where the system's libvirt can be had

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
+
+from google.protobuf.duration_pb2 import Duration
 
 from sparekey.runtime.clock import SettableClock
 from sparekey.server.link.agent_link import AgentLink
@@ -12,8 +14,13 @@ from sparekey.server.store.commits import CommitFeed, Subscription
 from sparekey.server.store.instructions import svms_with_pending
 from sparekey.server.store.reader import Reader
 from sparekey.testing.v1 import clock_pb2
+from sparekey.v1 import error_pb2
 from sparekey.wire.edge import Call
+from sparekey.wire.errors import CallRefused, FieldViolation
 from sparekey.wire.timestamps import from_duration, from_timestamp, to_timestamp
+
+_FIRST, _LAST = datetime(1970, 1, 1, tzinfo=UTC), datetime(9000, 1, 1, tzinfo=UTC)
+"""Outside of these the spans that the server adds would leave the range of instants."""
 
 _PATIENCE = timedelta(seconds=20)
 """How long agents are waited for."""
@@ -48,7 +55,7 @@ class ClockServicer:
     ) -> clock_pb2.AdvanceClockResponse:
         """Move the clock on."""
         async with self._moving:
-            confirmed = await self._move(self._clock.now() + from_duration(request.by))
+            confirmed = await self._move(_in_range("by", self._clock.now(), request.by))
             now = to_timestamp(self._clock.now())
         return clock_pb2.AdvanceClockResponse(time=now, confirmed_agent_count=confirmed)
 
@@ -57,7 +64,7 @@ class ClockServicer:
     ) -> clock_pb2.SetClockResponse:
         """Set the clock."""
         async with self._moving:
-            confirmed = await self._move(from_timestamp(request.time))
+            confirmed = await self._move(_in_range("time", from_timestamp(request.time)))
             now = to_timestamp(self._clock.now())
         return clock_pb2.SetClockResponse(time=now, confirmed_agent_count=confirmed)
 
@@ -81,3 +88,20 @@ class ClockServicer:
     async def _connected_wait(self) -> bool:
         waiting = await self._reader.read(svms_with_pending)
         return bool(self._link.sessions.among(waiting))
+
+
+def _in_range(field: str, instant: datetime, by: Duration | None = None) -> datetime:
+    """The instant that the clock is to show.
+
+    Raises:
+        CallRefused: it is out of the clock's range.
+    """
+    span = timedelta() if by is None else from_duration(by)
+    if instant < _FIRST or instant > _LAST - span:
+        violation = FieldViolation(field, "must leave the clock between the years 1970 and 9000")
+        raise CallRefused(
+            error_pb2.ERROR_REASON_INVALID_FIELD,
+            f"{violation.field} {violation.problem}",
+            violations=[violation],
+        )
+    return instant + span

@@ -1,0 +1,1 @@
+"""Hostile clients on loopback, and what they cost the others."""
