@@ -24,7 +24,13 @@ from sparekey.server.link.agent_link import AgentLink
 from sparekey.server.link.sessions import LinkTiming
 from sparekey.server.ports import plan_ports
 from sparekey.server.scheduler.jobs import Housekeeping, KeyChecks, Renewals, TaskDeadlines
-from sparekey.server.scheduler.scheduler import Scheduler
+from sparekey.server.scheduler.life_jobs import (
+    ClockWatch,
+    ExpiryNotices,
+    LimitChecks,
+    SubscriptionPolls,
+)
+from sparekey.server.scheduler.scheduler import Job, Scheduler
 from sparekey.server.services.access_service import AccessServicer
 from sparekey.server.services.agent_service import AgentServicer
 from sparekey.server.services.calls import PageTokens
@@ -98,17 +104,31 @@ class LicenseServer:
         )
         self._feed.listen(book.notice)
         self._feed.listen(lambda commit: self._link.cut(commit, self._gate))
-        jobs = (
+        self._polls = SubscriptionPolls(
+            self._reader,
+            self._writer,
+            self.clock,
+            self._client,
+            trusted,
+            new_task_id,
+            settings.subscription_poll_interval,
+            randomness=random.Random(),  # noqa: S311 - spreads load, keeps no secret
+        )
+        key_checks = KeyChecks(
+            self._reader, self._writer, self.clock, self._client, settings.key_check_interval
+        )
+        # The clock is looked at before anything is done by it; subscriptions are asked about
+        # before their ends are told.
+        jobs: list[Job] = [
+            ClockWatch(self._writer, self.clock),
             TaskDeadlines(self._reader, self._writer),
             Renewals(self._reader, self._writer, self.clock, self._client, trusted, new_task_id),
-            KeyChecks(
-                self._reader, self._writer, self.clock, self._client, settings.key_check_interval
-            ),
+            *((self._polls, key_checks) if activation else ()),
+            ExpiryNotices(self._reader, self._writer, self.clock),
+            LimitChecks(self._reader, self._writer),
             Housekeeping(self._writer, self.clock),
-        )
-        self._scheduler = Scheduler(
-            jobs if activation else (jobs[0], jobs[1], jobs[3]), self.clock, self._feed
-        )
+        ]
+        self._scheduler = Scheduler(jobs, self.clock, self._feed)
         servicers = self._servicers(trusted, PageTokens(identity.page_token_secret))
         self._services = [service.full_name for service, _ in servicers]
         self._server = make_server(
@@ -127,7 +147,7 @@ class LicenseServer:
             ),
             (
                 license_pb2.DESCRIPTOR.services_by_name["LicenseService"],
-                LicenseServicer(reader, writer, clock, feed, tokens, new_task_id),
+                LicenseServicer(reader, writer, clock, feed, tokens, new_task_id, self._polls.ask),
             ),
             (
                 fleet_pb2.DESCRIPTOR.services_by_name["FleetService"],

@@ -33,6 +33,8 @@ class ServerSettings(BaseSettings):
         key_check_interval: How often the activation server is asked about blocked keys.
         writer_process: Write in a process of its own, which uses a second core; a
             server inside another program writes on a thread.
+        subscription_poll_interval: How often the activation server is asked about each
+            subscription, give or take a tenth.
         log_level: debug, info, warning or error.
         log_json: Logs as JSON lines.
     """
@@ -56,5 +58,6 @@ class ServerSettings(BaseSettings):
     push_deadline: timedelta = Field(timedelta(seconds=15), ge=timedelta(seconds=1))
     key_check_interval: timedelta = Field(timedelta(hours=1), ge=timedelta(seconds=1))
     writer_process: bool = False
+    subscription_poll_interval: timedelta = Field(timedelta(hours=1), ge=timedelta(seconds=1))
     log_level: str = Field("info", pattern="^(debug|info|warning|error)$")
     log_json: bool = False
