@@ -26,13 +26,14 @@ from sparekey.server.services.event_service import EventServicer
 from sparekey.server.services.fleet_service import FleetServicer
 from sparekey.server.services.key_service import KeyServicer
 from sparekey.server.services.license_service import LicenseServicer
+from sparekey.server.services.report_service import ReportServicer
 from sparekey.server.settings import ServerSettings
 from sparekey.server.store.commits import CommitFeed
 from sparekey.server.store.database import open_database, read_identity, sqlite_url
 from sparekey.server.store.reader import Reader
 from sparekey.server.store.writer import Writer
 from sparekey.testing.v1 import clock_pb2
-from sparekey.v1 import agent_pb2, event_pb2, fleet_pb2, key_pb2, license_pb2
+from sparekey.v1 import agent_pb2, event_pb2, fleet_pb2, key_pb2, license_pb2, report_pb2
 from sparekey.wire.edge import bind
 from sparekey.wire.serving import add_health_and_reflection, listen, make_server
 
@@ -106,6 +107,10 @@ class LicenseServer:
             (
                 event_pb2.DESCRIPTOR.services_by_name["EventService"],
                 EventServicer(reader, feed, tokens),
+            ),
+            (
+                report_pb2.DESCRIPTOR.services_by_name["ReportService"],
+                ReportServicer(reader, clock, tokens),
             ),
             (
                 agent_pb2.DESCRIPTOR.services_by_name["AgentService"],

@@ -47,3 +47,21 @@ def page_of_events(
 def last_cursor(connection: Connection) -> int:
     """The cursor of the newest event; 0 for an empty history."""
     return connection.scalar(select(func.max(_events.c.cursor))) or 0
+
+
+def newest_events_of_svm(
+    connection: Connection, svm_id: str, kinds: Sequence[int], size: int
+) -> list[event_pb2.Event]:
+    """The newest events of some kinds about one SVM, oldest first."""
+    query = (
+        select(_events.c.cursor, _events.c.content)
+        .where(_events.c.svm_id == svm_id, _events.c.kind.in_(kinds))
+        .order_by(_events.c.cursor.desc())
+        .limit(size)
+    )
+    found = []
+    for cursor, content in connection.execute(query):
+        event = event_pb2.Event.FromString(content)
+        event.cursor = cursor
+        found.append(event)
+    return found[::-1]
