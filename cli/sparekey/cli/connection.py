@@ -12,7 +12,13 @@ import grpc
 
 from sparekey.runtime.startup import Address
 from sparekey.testing.v1 import clock_pb2, clock_pb2_grpc
-from sparekey.v1 import event_pb2_grpc, fleet_pb2_grpc, key_pb2_grpc, license_pb2_grpc
+from sparekey.v1 import (
+    event_pb2_grpc,
+    fleet_pb2_grpc,
+    key_pb2_grpc,
+    license_pb2_grpc,
+    report_pb2_grpc,
+)
 from sparekey.wire.serving import CHANNEL_OPTIONS
 from sparekey.wire.timestamps import from_timestamp
 
@@ -65,6 +71,11 @@ class Connection:
     def events(self) -> Any:
         """The history."""
         return event_pb2_grpc.EventServiceStub(self.channel)
+
+    @cached_property
+    def reports(self) -> Any:
+        """Usage, forecasts, plans and explanations."""
+        return report_pb2_grpc.ReportServiceStub(self.channel)
 
     @cached_property
     def clock(self) -> Any:

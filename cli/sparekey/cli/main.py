@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import grpc
 import typer
 
-from sparekey.cli import activation, clock, events, keys, svms, tasks
+from sparekey.cli import activation, clock, events, keys, reports, svms, tasks
 from sparekey.cli.cells import plain
 from sparekey.cli.connection import Connection
 from sparekey.cli.options import read_span
@@ -40,6 +40,10 @@ app.command("activate")(activation.activate)
 app.command("renew")(activation.renew)
 app.add_typer(tasks.app, name="tasks")
 app.add_typer(svms.app, name="svms")
+app.command("usage")(reports.usage)
+app.command("forecast")(reports.forecast)
+app.command("plan")(reports.plan)
+app.command("explain")(reports.explain)
 app.add_typer(events.app, name="events")
 app.add_typer(clock.app, name="clock")
 

@@ -22,11 +22,21 @@ _LEFT = {
     Mode.LIMITED: "go on with the last databases, without updates",
     Mode.OFF: "are unprotected",
 }
+_LEFT_ONE = {
+    Mode.FULL: "keeps everything for the time being",
+    Mode.LIMITED: "goes on with the last databases, without updates",
+    Mode.OFF: "is unprotected",
+}
+_WILL_BE_LEFT = {
+    Mode.FULL: "will keep everything for the time being",
+    Mode.LIMITED: "will go on with the last databases, without updates",
+    Mode.OFF: "will be unprotected",
+}
 _WHY = {
     GapReason.NO_KEY: ("the SVM has no key", ("R45", "R95")),
     GapReason.NO_KEY_FOR_CLASS: ("none of its keys is for them", ("R33", "R90")),
     GapReason.KEY_EXPIRED: ("{key} has ended and no reserve took over", ("R71",)),
-    GapReason.TRIAL_EXPIRED: ("the trial {key} is over", ("R70",)),
+    GapReason.TRIAL_EXPIRED: ("{key} was a trial and is over", ("R70",)),
     GapReason.SUBSCRIPTION_ENDED: ("the subscription {key} has ended", ("R59", "R60")),
     GapReason.KEY_BLOCKED: ("{key} is blocked", ("R72", "R95")),
     GapReason.KEY_NOT_STARTED: ("{key} has not started, as the clock was set back", ("R82",)),
@@ -52,7 +62,8 @@ def tell_present(svm: SvmSituation, now: datetime) -> list[Sentence]:
     for os_class in OsClass:
         if os_class in uncovered:
             gap = next(one for one in fleet.gaps(svm) if one.os_class is os_class)
-            text, rules = _gap_words(svm, gap)
+            left = _LEFT_ONE[gap.mode] if svm.guests.count(os_class) == 1 else _LEFT[gap.mode]
+            text, rules = _gap_words(svm, gap, left)
             told.append(Sentence(f"{upper_first(text)}.", rules))
         elif count := svm.guests.count(os_class):
             verb = "is" if count == 1 else "are"
@@ -110,7 +121,7 @@ def _gaps_ahead(svm: SvmSituation, now: datetime, until: datetime) -> Iterator[S
     gaps: Sequence[Gap] = WalkedFleet(now, until).gaps(svm)
     for gap in gaps:
         if gap.starts_at > now:
-            text, rules = _gap_words(svm, gap)
+            text, rules = _gap_words(svm, gap, _WILL_BE_LEFT[gap.mode])
             ending = f", until {_date(gap.ends_at)}" if gap.ends_at else ""
             hope = ""
             if gap.may_renew_itself:
@@ -126,7 +137,7 @@ def _gaps_ahead(svm: SvmSituation, now: datetime, until: datetime) -> Iterator[S
                 yield Sentence(f"{upper_first(which)} will be protected again.", (), gap.ends_at)
 
 
-def _gap_words(svm: SvmSituation, gap: Gap) -> tuple[str, tuple[str, ...]]:
+def _gap_words(svm: SvmSituation, gap: Gap, left: str) -> tuple[str, tuple[str, ...]]:
     count = svm.guests.count(gap.os_class)
     why, rules = _WHY[gap.reason]
     key = "its key"
@@ -135,9 +146,6 @@ def _gap_words(svm: SvmSituation, gap: Gap) -> tuple[str, tuple[str, ...]]:
         types = [one.type for one in held]
         covering = next((one for one in types if covers(one, gap.os_class)), None)
         key = key_name(Slot(covering, Role.ACTIVE), gap.serial) if covering else gap.serial
-    left = _LEFT[gap.mode]
-    if count == 1:
-        left = left.replace("are ", "is ").replace("go on", "goes on").replace("keep ", "keeps ")
     return f"{_guests(gap.os_class, count)} {left}, since {why.format(key=key)}", rules
 
 

@@ -181,30 +181,33 @@ def _planned(
 
 
 def _tasks(some: Iterable[Need], starts_at: datetime) -> tuple[PlannedTask, ...]:
-    """The fewest tasks: needs whose windows share an instant go together."""
-    ordered = sorted(some, key=lambda need: (need.role is Role.RESERVE, need.run_by, need.svm_id))
-    groups: list[tuple[datetime, list[Need]]] = []
-    waiting = ordered
-    while waiting:
-        first, later = waiting[0], []
-        group: list[Need] = []
-        for need in waiting:
-            if need.role is first.role and need.run_from <= first.run_by:
-                group.append(need)
-            else:
-                later.append(need)
-        groups.append((first.run_by, group))
-        waiting = later
-    return tuple(
-        PlannedTask(
-            group[0].role,
-            max(
-                max(need.run_from for need in group),
-                starts_at if group[0].role is Role.ACTIVE else group[0].run_from,
-            ),
-            run_by,
-            tuple(sorted(need.svm_id for need in group)),
-            sum(need.guests for need in group),
-        )
-        for run_by, group in groups
+    """Few tasks: a need goes with the first one whose whole window is inside its own.
+
+    So nobody has less time to run a task because others go with it.
+    """
+    waiting = sorted(
+        some,
+        key=lambda need: (need.role is Role.RESERVE, need.run_by, need.run_from, need.svm_id),
     )
+    tasks = []
+    while waiting:
+        first = waiting[0]
+        group: list[Need] = []
+        later: list[Need] = []
+        for need in waiting:
+            joins = need.role is first.role and need.run_from <= first.run_from
+            (group if joins else later).append(need)
+        run_from = first.run_from
+        if first.role is Role.ACTIVE:
+            run_from = max(run_from, starts_at)
+        tasks.append(
+            PlannedTask(
+                first.role,
+                run_from,
+                first.run_by,
+                tuple(sorted(need.svm_id for need in group)),
+                sum(need.guests for need in group),
+            )
+        )
+        waiting = later
+    return tuple(tasks)

@@ -70,7 +70,7 @@ def tell_change(told: ToldChange) -> Sentence:
     """One change as a sentence, as a person would tell it."""
     text, rules = _words(told.change)
     if told.task_id:
-        text += f", as {told.asked_by or 'someone'} had asked for with {told.task_id}"
+        text += f" ({told.task_id} by {told.asked_by})" if told.asked_by else f" ({told.task_id})"
     late = told.recorded_at - told.change.at
     if late > _HEARD_LATE:
         text += f"; the server heard of it {_span(late)} later"

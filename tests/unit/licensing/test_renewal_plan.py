@@ -68,6 +68,15 @@ def test_R84_a_reserve_waits_for_its_turn_behind_the_one_that_is_there() -> None
     assert (task.role, task.run_from, task.run_by) == (Role.RESERVE, day(10), day(40))
 
 
+def test_a_task_never_has_less_time_because_of_another() -> None:
+    soon, later = svm("a", key(1, ends=10)), svm("b", key(1, ends=10), reserves=(key(2, ends=40),))
+    (bought,) = plan_renewal([soon, later, svm("c", key(3, ends=30))], [], NOW, UNTIL).keys
+    assert [(task.run_from, task.run_by, task.svm_ids) for task in bought.tasks] == [
+        (NOW, day(10), ("a", "c")),
+        (day(10), day(40), ("b",)),
+    ]
+
+
 def test_R91_two_svms_beside_one_host_need_its_cores_once() -> None:
     cores = key(1, KeyType.CORES, ends=10)
     (bought,) = plan_renewal([svm("a", cores), svm("b", cores)], [], NOW, UNTIL).keys

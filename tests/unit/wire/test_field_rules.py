@@ -72,6 +72,7 @@ def test_the_contract_was_walked() -> None:
         "FleetService",
         "KeyService",
         "LicenseService",
+        "ReportService",
     ]
     assert len(REQUESTS) > 30
 
