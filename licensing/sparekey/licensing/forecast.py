@@ -15,7 +15,7 @@ from sparekey.licensing.keyring import HeldKey, Keyring, Role, Slot, usable
 from sparekey.licensing.keys import KeyKind, KeyOrigin
 from sparekey.licensing.modes import BLOCK_GRACE, Mode, mode_at
 from sparekey.licensing.settling import settle
-from sparekey.licensing.walking import AddGuests, Moment, WhatIf, walk
+from sparekey.licensing.walking import AddGuests, EndKey, Moment, WhatIf, walk
 
 
 class GapReason(Enum):
@@ -127,6 +127,11 @@ class WalkedFleet:
 
     A fleet is repetitive: hundreds of SVMs hold the same keys. What tells them apart and does not
     change the course of things, such as when a key was installed, is left out of the comparison.
+
+    Attributes:
+        now: Where the walk starts.
+        until: The first instant that is not looked at.
+        ended_early: The keys that are supposed to end before their own end.
     """
 
     def __init__(
@@ -144,6 +149,9 @@ class WalkedFleet:
         for change in what_if:
             if isinstance(change, AddGuests):
                 self._guests.setdefault(change.svm_id, []).append(change)
+        self.ended_early = frozenset(
+            change.serial for change in what_if if isinstance(change, EndKey)
+        )
         self._kept: list[Keyring] = []  # so that no identity is used twice
         self._profile_of: dict[int, object] = {}
         self._courses: dict[object, tuple[Moment, ...]] = {}

@@ -103,7 +103,7 @@ def _need(
     edition = next(
         iter([*same_type, *(held.key.edition for held in held_in_the_end)]), usual.edition
     )
-    reserve_from = _reserve_from(course, key_type, gap)
+    reserve_from = _reserve_from(fleet, course, key_type, gap)
     if reserve_from is not None:
         role, run_from = Role.RESERVE, reserve_from
     else:
@@ -131,7 +131,9 @@ def _need(
     )
 
 
-def _reserve_from(course: Sequence[Moment], key_type: KeyType, gap: Gap) -> datetime | None:
+def _reserve_from(
+    fleet: WalkedFleet, course: Sequence[Moment], key_type: KeyType, gap: Gap
+) -> datetime | None:
     """From when on a reserve for the gap can be added, or None if it must be an active key.
 
     A reserve takes over where an active key expires; the key before that one must have given way
@@ -139,6 +141,9 @@ def _reserve_from(course: Sequence[Moment], key_type: KeyType, gap: Gap) -> date
     is no reserve at all (R4, R77).
     """
     if gap.reason not in (GapReason.KEY_EXPIRED, GapReason.TRIAL_EXPIRED):
+        return None
+    if gap.serial in fleet.ended_early:
+        # Until then the key still says a later end, and a reserve must outlast that.
         return None
     since: datetime | None = None
     for moment in course:

@@ -12,7 +12,7 @@ from sparekey.licensing.instructions import Instruction
 from sparekey.licensing.keyring import HeldKey, Keyring, Role, Slot
 from sparekey.licensing.keys import Edition, KeyKind, KeyType, LicenseKey
 from sparekey.licensing.renewal_plan import PlannedKey, StorageKey, plan_renewal
-from sparekey.licensing.walking import BlockKey, WhatIf
+from sparekey.licensing.walking import BlockKey, EndKey, WhatIf
 
 from .random_fleets import NOW, UNTIL, Act, day, fleets, gaps_met, key
 
@@ -66,6 +66,13 @@ def test_R84_a_reserve_waits_for_its_turn_behind_the_one_that_is_there() -> None
     (bought,) = plan_renewal([one], [], NOW, UNTIL).keys
     (task,) = bought.tasks
     assert (task.role, task.run_from, task.run_by) == (Role.RESERVE, day(10), day(40))
+
+
+def test_R84_behind_a_key_that_is_supposed_to_end_early_no_reserve_could_be_added() -> None:
+    one = svm("a", key(1, ends=90))
+    (bought,) = plan_renewal([one], [], NOW, UNTIL, [EndKey(key(1).serial, day(20))]).keys
+    (task,) = bought.tasks
+    assert (task.role, task.run_from, task.run_by) == (Role.ACTIVE, day(13), day(20))
 
 
 def test_a_task_never_has_less_time_because_of_another() -> None:
