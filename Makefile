@@ -48,6 +48,10 @@ unit: $(SETUP) ## Run the unit tests only
 bench: $(SETUP) ## Measure calls and pushes beside bare gRPC; writes build/bench.json
 	@PYTHONPATH=tests GRPC_VERBOSITY=NONE $(BIN)/python -m bench
 
+.PHONY: bench-reports
+bench-reports: $(SETUP) ## Measure forecast and plan for 10,000 and 100,000 SVMs
+	@PYTHONPATH=tests GRPC_VERBOSITY=NONE $(BIN)/python -m bench.reports
+
 .PHONY: proto
 proto: ## Compile the .proto files after a change
 	@rm -f $(SETUP)

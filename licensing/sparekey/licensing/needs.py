@@ -1,7 +1,7 @@
 """What each SVM needs so that no class of its guests has a gap before the horizon."""
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -64,19 +64,57 @@ def habits(svms: Iterable[SvmSituation]) -> Habits:
     )
 
 
-def needs(fleet: WalkedFleet, svm: SvmSituation, usual: Habits) -> list[Need]:
-    """The needs of one SVM; by type, none where it has no gap."""
-    gaps = fleet.gaps(svm)
-    if not gaps:
-        return []
-    course = fleet.course(svm)
-    by_type: dict[KeyType, list[Gap]] = {}
+@dataclass(frozen=True, slots=True)
+class _Pattern:
+    """What needs have in common that come from one course of keys."""
+
+    type: KeyType
+    edition: Edition
+    role: Role
+    run_from: datetime
+    run_by: datetime
+
+
+class NeedFinder:
+    """Finds the needs of SVMs; SVMs that share a course of keys at the cost of one."""
+
+    def __init__(self, fleet: WalkedFleet, usual: Habits) -> None:
+        self._fleet = fleet
+        self._usual = usual
+        self._patterns: dict[int, tuple[_Pattern, ...]] = {}
+
+    def needs(self, svm: SvmSituation) -> list[Need]:
+        """The needs of one SVM; by type, none where it has no gap."""
+        course = self._fleet.course(svm)
+        patterns = self._patterns.get(id(course))
+        if patterns is None:
+            gaps = self._fleet.gaps(svm)
+            found = _patterns(self._fleet, course, gaps, self._usual)
+            patterns = self._patterns[id(course)] = tuple(found)
+        return [_need(self._fleet, svm, pattern) for pattern in patterns]
+
+
+def _patterns(
+    fleet: WalkedFleet, course: Sequence[Moment], gaps: Iterable[Gap], usual: Habits
+) -> Iterator[_Pattern]:
+    first: dict[KeyType, Gap] = {}
     for gap in gaps:
-        by_type.setdefault(_type_for(course, gap, usual), []).append(gap)
-    return [
-        _need(fleet, svm, course, key_type, min(some, key=lambda gap: gap.starts_at), usual)
-        for key_type, some in by_type.items()
-    ]
+        key_type = _type_for(course, gap, usual)
+        if key_type not in first or gap.starts_at < first[key_type].starts_at:
+            first[key_type] = gap
+    for key_type, gap in first.items():
+        role, run_from = Role.RESERVE, _reserve_from(fleet, course, key_type, gap)
+        if run_from is None:
+            role, run_from = Role.ACTIVE, max(fleet.now, gap.starts_at - ACTIVATION_LEAD)
+        edition = _edition(course, key_type, usual)
+        yield _Pattern(key_type, edition, role, run_from, gap.starts_at)
+
+
+def _edition(course: Sequence[Moment], key_type: KeyType, usual: Habits) -> Edition:
+    """That of the key it follows (R8), else of the SVM's other key, else the usual one (R40)."""
+    actives = course[-1].keyring.actives()
+    same_type = [held for held in actives if held.key.type is key_type]
+    return next((held.key.edition for held in (*same_type, *actives)), usual.edition)
 
 
 def _type_for(course: Sequence[Moment], gap: Gap, usual: Habits) -> KeyType:
@@ -90,41 +128,25 @@ def _type_for(course: Sequence[Moment], gap: Gap, usual: Habits) -> KeyType:
     return usual.scheme_type
 
 
-def _need(
-    fleet: WalkedFleet,
-    svm: SvmSituation,
-    course: Sequence[Moment],
-    key_type: KeyType,
-    gap: Gap,
-    usual: Habits,
-) -> Need:
-    held_in_the_end = course[-1].keyring.actives()
-    same_type = [held.key.edition for held in held_in_the_end if held.key.type is key_type]
-    edition = next(
-        iter([*same_type, *(held.key.edition for held in held_in_the_end)]), usual.edition
-    )
-    reserve_from = _reserve_from(fleet, course, key_type, gap)
-    if reserve_from is not None:
-        role, run_from = Role.RESERVE, reserve_from
-    else:
-        role, run_from = Role.ACTIVE, max(fleet.now, gap.starts_at - ACTIVATION_LEAD)
-    counts = {os_class: fleet.guests(svm, os_class) for os_class in OsClass}
-    guests = sum(count for os_class, count in counts.items() if covers(key_type, os_class))
-    if key_type is KeyType.CORES:
-        units = svm.host_cpu.cores
-    elif key_type is KeyType.PROCESSORS:
-        units = svm.host_cpu.processors
-    else:
-        units = guests
+def _need(fleet: WalkedFleet, svm: SvmSituation, pattern: _Pattern) -> Need:
+    key_type = pattern.type
+    guests = sum(fleet.guests(svm, os_class) for os_class in OsClass if covers(key_type, os_class))
+    match key_type:
+        case KeyType.CORES:
+            units = svm.host_cpu.cores
+        case KeyType.PROCESSORS:
+            units = svm.host_cpu.processors
+        case _:
+            units = guests
     # One host's processors count once, however many SVMs run beside them (R91).
     shared = svm.host_uuid if key_type.scheme is not Scheme.PER_VM else ""
     return Need(
         svm.svm_id,
         key_type,
-        edition,
-        role,
-        run_from,
-        gap.starts_at,
+        pattern.edition,
+        pattern.role,
+        pattern.run_from,
+        pattern.run_by,
         max(1, units),
         shared or svm.svm_id,
         guests,

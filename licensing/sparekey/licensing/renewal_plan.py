@@ -15,7 +15,7 @@ from sparekey.licensing.forecast import SvmSituation, WalkedFleet
 from sparekey.licensing.keyring import Role
 from sparekey.licensing.keys import Edition, KeyKind, KeyType, LicenseKey
 from sparekey.licensing.modes import BLOCK_GRACE
-from sparekey.licensing.needs import Need, habits, needs
+from sparekey.licensing.needs import Need, NeedFinder, habits
 from sparekey.licensing.walking import BlockKey, EndKey, WhatIf
 
 
@@ -95,10 +95,10 @@ def plan_renewal(
     or a subscription would take the SVM's reserves away (R86).
     """
     fleet = WalkedFleet(now, until, what_if, block_grace)
-    usual = habits(svms)
+    finder = NeedFinder(fleet, habits(svms))
     wanted: dict[tuple[KeyType, Edition], dict[str, _Bundle]] = {}
     for svm in svms:
-        for need in needs(fleet, svm, usual):
+        for need in finder.needs(svm):
             bundle = wanted.setdefault((need.type, need.edition), {}).setdefault(
                 need.host, _Bundle()
             )
