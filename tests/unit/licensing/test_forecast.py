@@ -1,13 +1,15 @@
 """A forecast tells each gap before it comes; the rules themselves, walked slowly, agree."""
 
+from dataclasses import replace
 from datetime import datetime, timedelta
 
+import pytest
 from hypothesis import given, settings
 
 from sparekey.licensing.forecast import GapReason, SvmSituation, WalkedFleet, forecast
 from sparekey.licensing.guests import GuestMix, OsClass
 from sparekey.licensing.keyring import HeldKey, Keyring, Role, Slot
-from sparekey.licensing.keys import KeyKind, KeyType, LicenseKey
+from sparekey.licensing.keys import KeyKind, KeyOrigin, KeyType, LicenseKey
 from sparekey.licensing.modes import Mode
 from sparekey.licensing.walking import AddGuests, BlockKey, EndKey, WhatIf
 
@@ -89,6 +91,24 @@ def test_a_reserve_that_starts_late_leaves_a_gap_between() -> None:
     assert spans(one) == [
         (OsClass.SERVER, day(10), day(14), Mode.LIMITED, GapReason.KEY_EXPIRED),
     ]
+
+
+@pytest.mark.parametrize(
+    ("origin", "kind", "hope"),
+    [
+        (KeyOrigin.ACTIVATION_CODE, KeyKind.COMMERCIAL, True),
+        (KeyOrigin.ACTIVATION_CODE, KeyKind.TRIAL, False),
+        (KeyOrigin.KEY_FILE, KeyKind.COMMERCIAL, False),
+    ],
+)
+def test_a_key_that_came_by_code_may_renew_itself_and_is_not_counted_on(
+    origin: KeyOrigin, kind: KeyKind, hope: bool
+) -> None:
+    by_code = origin is KeyOrigin.ACTIVATION_CODE
+    serial = f"{1:032X}" if by_code else key(1).serial
+    one = replace(key(1, kind=kind, ends=10), serial=serial, origin=origin)
+    (found,) = forecast([svm(one)], NOW, UNTIL).gaps
+    assert found.gap.may_renew_itself is hope
 
 
 def test_guests_that_come_are_counted_where_they_come_only() -> None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 
+from sparekey.licensing.forecast import SvmGap
 from sparekey.runtime.clock import Clock
 from sparekey.server.reports.explaining import explain_svm
-from sparekey.server.reports.gathering import answer_forecast, answer_plan, answer_usage
+from sparekey.server.reports.gathering import Question, answer_forecast, answer_plan, answer_usage
 from sparekey.server.reports.holders import answer_holders
 from sparekey.server.reports.messages import (
     forecast_summary,
@@ -18,7 +19,7 @@ from sparekey.server.reports.messages import (
     usage_message,
 )
 from sparekey.server.services.calls import PageTokens, page_size
-from sparekey.server.store.reader import Reader
+from sparekey.server.store.reader import Connection, Reader
 from sparekey.v1 import report_pb2
 from sparekey.wire.edge import Call
 
@@ -74,9 +75,8 @@ class ReportServicer:
     ) -> AsyncIterator[report_pb2.ForecastCoverageResponse]:
         """Tell every gap in the coverage up to a horizon."""
         question = read_question(request, self._clock.now())
-        found = await self._reader.read(answer_forecast, question)
-        gaps = found.gaps
-        yield report_pb2.ForecastCoverageResponse(summary=forecast_summary(found))
+        summary, gaps = await self._reader.read(_forecast, question)
+        yield report_pb2.ForecastCoverageResponse(summary=summary)
         for start in range(0, len(gaps), _GAPS_A_MESSAGE):
             part = gaps[start : start + _GAPS_A_MESSAGE]
             yield report_pb2.ForecastCoverageResponse(gaps=[gap_message(gap) for gap in part])
@@ -103,3 +103,10 @@ class ReportServicer:
             outlook=[sentence_message(one) for one in found.outlook],
             shortened=found.shortened,
         )
+
+
+def _forecast(
+    connection: Connection, question: Question
+) -> tuple[report_pb2.ForecastSummary, Sequence[SvmGap]]:
+    found = answer_forecast(connection, question)
+    return forecast_summary(found), found.gaps
