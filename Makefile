@@ -59,6 +59,9 @@ flood: $(SETUP) ## Measure other clients' latency while hostile ones flood the s
 .PHONY: audit
 audit: $(SETUP) ## Look for weaknesses in our own code
 	@$(BIN)/bandit --quiet --recursive --configfile pyproject.toml $(filter-out tests,$(SOURCES))
+.PHONY: bench-reports
+bench-reports: $(SETUP) ## Measure forecast and plan for 10,000 and 100,000 SVMs
+	@PYTHONPATH=tests GRPC_VERBOSITY=NONE $(BIN)/python -m bench.reports
 
 .PHONY: proto
 proto: ## Compile the .proto files after a change

@@ -19,6 +19,7 @@ from sparekey.v1 import (
     fleet_pb2_grpc,
     key_pb2_grpc,
     license_pb2_grpc,
+    report_pb2_grpc,
 )
 from sparekey.wire.serving import CHANNEL_OPTIONS
 from sparekey.wire.timestamps import from_timestamp
@@ -78,6 +79,11 @@ class Connection:
     def events(self) -> Any:
         """The history."""
         return event_pb2_grpc.EventServiceStub(self.channel)
+
+    @cached_property
+    def reports(self) -> Any:
+        """Usage, forecasts, plans and explanations."""
+        return report_pb2_grpc.ReportServiceStub(self.channel)
 
     @cached_property
     def clock(self) -> Any:

@@ -20,6 +20,7 @@ from sparekey.cli import (
     clock,
     events,
     keys,
+    reports,
     svms,
     tasks,
     tokens,
@@ -60,6 +61,10 @@ app.command("activate")(activation.activate)
 app.command("renew")(activation.renew)
 app.add_typer(tasks.app, name="tasks")
 app.add_typer(svms.app, name="svms")
+app.command("usage")(reports.usage)
+app.command("forecast")(reports.forecast)
+app.command("plan")(reports.plan)
+app.command("explain")(reports.explain)
 app.add_typer(events.app, name="events")
 app.add_typer(tokens.app, name="token")
 app.add_typer(tokens.join_app, name="join-token")

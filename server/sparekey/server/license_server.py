@@ -40,6 +40,7 @@ from sparekey.server.services.event_service import EventServicer
 from sparekey.server.services.fleet_service import FleetServicer
 from sparekey.server.services.key_service import KeyServicer
 from sparekey.server.services.license_service import LicenseServicer
+from sparekey.server.services.report_service import ReportServicer
 from sparekey.server.settings import ServerSettings
 from sparekey.server.store.commits import CommitFeed
 from sparekey.server.store.database import open_database, read_identity, sqlite_url
@@ -55,6 +56,7 @@ from sparekey.v1 import (
     fleet_pb2,
     key_pb2,
     license_pb2,
+    report_pb2,
 )
 from sparekey.wire.edge import bind
 from sparekey.wire.serving import add_health_and_reflection, make_server
@@ -156,6 +158,10 @@ class LicenseServer:
             (
                 event_pb2.DESCRIPTOR.services_by_name["EventService"],
                 EventServicer(reader, feed, tokens),
+            ),
+            (
+                report_pb2.DESCRIPTOR.services_by_name["ReportService"],
+                ReportServicer(reader, clock, tokens),
             ),
             (
                 agent_pb2.DESCRIPTOR.services_by_name["AgentService"],

@@ -18,7 +18,7 @@ from google.protobuf.message import Message
 from sparekey.cli.main import main
 from sparekey.runtime.startup import Address
 from sparekey.testing.v1 import clock_pb2
-from sparekey.v1 import event_pb2, fleet_pb2, key_pb2, keyring_pb2, license_pb2
+from sparekey.v1 import event_pb2, fleet_pb2, key_pb2, keyring_pb2, license_pb2, report_pb2
 from sparekey.wire.edge import Call, bind, method_name
 from sparekey.wire.serving import listen, make_server
 from sparekey.wire.timestamps import to_timestamp
@@ -29,6 +29,7 @@ SERVICES: list[ServiceDescriptor] = [
     license_pb2.DESCRIPTOR.services_by_name["LicenseService"],
     fleet_pb2.DESCRIPTOR.services_by_name["FleetService"],
     event_pb2.DESCRIPTOR.services_by_name["EventService"],
+    report_pb2.DESCRIPTOR.services_by_name["ReportService"],
 ]
 CLOCK_SERVICE = clock_pb2.DESCRIPTOR.services_by_name["ClockService"]
 

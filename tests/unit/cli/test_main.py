@@ -22,6 +22,10 @@ CODE = "TEST0-ABCDE-12345-ZZ9ZZ"
 COMMANDS = [
     "activate",
     "renew",
+    "usage",
+    "forecast",
+    "plan",
+    "explain",
     *(f"keys {name}" for name in ("add", "list", "show", "delete", "refresh")),
     *(f"tasks {name}" for name in ("list", "show", "watch", "cancel")),
     *(f"svms {name}" for name in ("list", "show", "watch", "exclude", "include", "forget")),

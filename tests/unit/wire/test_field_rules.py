@@ -25,6 +25,7 @@ from sparekey.v1 import (
     fleet_pb2,
     key_pb2,
     license_pb2,
+    report_pb2,
 )
 from sparekey.wire import field_rules
 from sparekey.wire.field_rules import MAX_PICKED, violations
@@ -39,6 +40,7 @@ FILES: list[FileDescriptor] = [
         fleet_pb2,
         key_pb2,
         license_pb2,
+        report_pb2,
         clock_pb2,
         activation_pb2,
         control_pb2,
@@ -83,6 +85,7 @@ def test_the_contract_was_walked() -> None:
         "FleetService",
         "KeyService",
         "LicenseService",
+        "ReportService",
     ]
     assert len(REQUESTS) > 30
 
@@ -317,3 +320,11 @@ def test_what_is_no_instant_is_reported(timestamp: Timestamp) -> None:
 def test_frames_of_a_stream_can_be_checked_too() -> None:
     frame = agent_pb2.ConnectRequest(hello=agent_pb2.Hello(svm_id="Bad"))
     assert fields_at_fault(frame) == ["hello.svm_id", "hello.boot_id"]
+
+
+def test_more_changes_than_a_forecast_supposes_are_refused() -> None:
+    change = report_pb2.WhatIf(block_key=report_pb2.SupposeBlocked(key_serial=SERIAL))
+    request = report_pb2.ForecastCoverageRequest(what_if=[change] * 101)
+    assert fields_at_fault(request) == ["what_if"]
+    del request.what_if[100:]
+    assert fields_at_fault(request) == []

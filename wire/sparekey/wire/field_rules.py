@@ -25,6 +25,7 @@ from sparekey.wire.timestamps import from_duration
 MAX_PAGE_SIZE = 1000
 MAX_PICKED = 10_000
 MAX_CHECKED = 1000
+MAX_SUPPOSED = 100
 _Rule = Callable[[Any], str | None]
 _Check = Callable[[Message, str], Iterator[FieldViolation]]
 
@@ -77,6 +78,13 @@ def _serials(value: Any) -> str | None:
     return None
 
 
+def _at_most_supposed(value: Any) -> str | None:
+    if len(value) <= MAX_SUPPOSED:
+        return None
+    return f"holds {len(value)} changes; suppose at most {MAX_SUPPOSED} at a time"
+
+
+_HORIZON = _span(timedelta(minutes=1), timedelta(days=3660), "must be 1 minute to 10 years")
 _serial = _pattern(SERIAL, "is not a key's serial; copy it from the list of keys")
 _svm_id = _pattern(SVM_ID, "is not an SVM id: 1 to 63 lower-case letters, digits and hyphens")
 _cluster = _pattern(CLUSTER, "is not a cluster's name: 1 to 100 printable characters")
@@ -122,6 +130,12 @@ BY_FULL_NAME: dict[str, _Rule] = {
     "sparekey.v1.EnrollRequest.join_token": _between_lengths(1, 200, " characters"),
     "sparekey.v1.EnrollRequest.csr": _between_lengths(1, 8192, " bytes"),
     "sparekey.v1.RenewCertificateRequest.csr": _between_lengths(1, 8192, " bytes"),
+    "sparekey.v1.ForecastCoverageRequest.horizon": _HORIZON,
+    "sparekey.v1.ForecastCoverageRequest.what_if": _at_most_supposed,
+    "sparekey.v1.PlanRenewalRequest.horizon": _HORIZON,
+    "sparekey.v1.PlanRenewalRequest.what_if": _at_most_supposed,
+    "sparekey.v1.SupposeGuests.servers": _between(0, 1_000_000, " guests"),
+    "sparekey.v1.SupposeGuests.desktops": _between(0, 1_000_000, " guests"),
     "sparekey.testing.v1.AdvanceClockRequest.by": _span(
         timedelta(0), timedelta(days=36500), "must not be negative, and at most 100 years"
     ),
@@ -150,7 +164,11 @@ BY_FULL_NAME: dict[str, _Rule] = {
 """Rules for one field of one message, applied where the field is set."""
 
 REQUIRED_ONEOFS: frozenset[str] = frozenset(
-    {"sparekey.v1.AddKeyRequest.source", "sparekey.v1.Scope.selection"}
+    {
+        "sparekey.v1.AddKeyRequest.source",
+        "sparekey.v1.Scope.selection",
+        "sparekey.v1.WhatIf.change",
+    }
 )
 
 

@@ -1,0 +1,1 @@
+"""Reports: gathering what they need, and their messages."""
