@@ -14,7 +14,12 @@ from integration.security.secure_site import SecureSite, start_site
 
 from sparekey.v1 import access_pb2, key_pb2, key_pb2_grpc
 
-KINDS = ("slow_reading", "stream_hoarding", "header_flooding", "giant_messages")
+KINDS = tuple(sys.argv[1:]) or (
+    "slow_reading",
+    "stream_hoarding",
+    "header_flooding",
+    "giant_messages",
+)
 CALLS = 400
 WARMING_SECONDS = 2.0
 MOST = 2.0

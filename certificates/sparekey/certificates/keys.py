@@ -60,7 +60,13 @@ def read_request(der: bytes) -> ec.EllipticCurvePublicKey:
         request = x509.load_der_x509_csr(der)
         key = request.public_key()
         signed = request.is_signature_valid
-    except (ValueError, TypeError, UnsupportedAlgorithm, InvalidSignature):
+    except (
+        ValueError,
+        TypeError,
+        UnsupportedAlgorithm,
+        InvalidSignature,
+        x509.InvalidVersion,
+    ):
         raise InvalidRequest("it is not a PKCS #10 request in DER") from None
     if not isinstance(key, ec.EllipticCurvePublicKey) or not isinstance(key.curve, ec.SECP256R1):
         raise InvalidRequest("its key is not an ECDSA key on P-256")

@@ -130,6 +130,7 @@ def test_only_a_signed_request_for_a_p256_key_is_followed() -> None:
     for other in (rsa.generate_private_key(65537, 2048), ec.generate_private_key(ec.SECP384R1())):
         with pytest.raises(InvalidRequest, match="P-256"):
             read_request(_signed(other))
-    for rubbish in (b"", b"\x30\x03\x02\x01\x00", good[:40], good + b"x"):
+    other_version = good.replace(b"\x02\x01\x00", b"\x02\x01\x7f", 1)
+    for rubbish in (other_version, b"", b"\x30\x03\x02\x01\x00", good[:40], good + b"x"):
         with pytest.raises(InvalidRequest):
             read_request(rubbish)

@@ -54,7 +54,9 @@ def take_keyring(
         return Remedy(())
     changes = [one for one in message.changes if one.revision > old_revision]
     revisions = [one.revision for one in changes]
-    if changes and revisions == list(range(old_revision + 1, message.revision + 1)):
+    # The length first: an agent can name a revision so high that no memory holds the range.
+    joins_on = message.revision - old_revision == len(revisions)
+    if changes and joins_on and revisions == list(range(old_revision + 1, message.revision + 1)):
         for change in changes:
             _add_change_event(transaction, record.svm_id, change, tasks)
     else:

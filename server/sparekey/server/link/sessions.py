@@ -119,7 +119,12 @@ class Session:
     async def _send_quietly(self, frame: agent_pb2.ConnectResponse) -> None:
         try:
             await self.send(frame)
-        except (grpc.aio.UsageError, grpc.aio.InternalError, grpc.aio.AioRpcError) as error:
+        except (
+            grpc.aio.UsageError,
+            grpc.aio.InternalError,
+            grpc.aio.AioRpcError,
+            grpc.aio.AbortError,
+        ) as error:
             # The stream has ended meanwhile; the agent learns what it missed over the next one.
             _log.debug("a frame met a closed stream", svm=self.svm_id, problem=str(error))
 
