@@ -19,6 +19,7 @@ from sparekey.agent.keyring_keeper import KeyringKeeper
 from sparekey.v1 import agent_pb2, keyring_pb2
 from sparekey.wire.licensing_messages import (
     change_message,
+    guest_list_message,
     guest_mix_message,
     host_cpu_message,
     keyring_message,
@@ -100,6 +101,9 @@ class Reports:
             report.guests.CopyFrom(guest_mix_message(now.guests))
         if whole or (before.host_uuid, before.host_cpu) != (now.host_uuid, now.host_cpu):
             report.host_cpu.CopyFrom(host_cpu_message(now.host_cpu, now.host_uuid))
+        listed = now.guest_list
+        if listed is not None and (whole or before.guest_list != listed):
+            report.guest_list.CopyFrom(guest_list_message(listed))
         if whole or told.revision != present.revision:
             changes = self._keeper.changes_since(told.revision)
             keyring.changes.extend(change_message(one.revision, one.change) for one in changes)
