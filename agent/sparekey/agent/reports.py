@@ -10,7 +10,7 @@ report is whole by itself.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from sparekey.agent.instructions_received import result_message
@@ -59,7 +59,9 @@ class Reports:
 
     def open_stream(self) -> bytes:
         """Start afresh for a new stream; the digest to put into Hello."""
-        self._told = self._present()
+        present = self._present()
+        # The digest says nothing of the guests one by one, so each stream tells them anew.
+        self._told = replace(present, inventory=replace(present.inventory, guest_list=None))
         self._whole_wanted = False
         # A report that was sent and not accepted may or may not be on the server's disk.
         self._joins_on = self._joins_on and self._sequence == self._keeper.accepted_sequence
