@@ -10,7 +10,7 @@ report is whole by itself.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from sparekey.agent.instructions_received import result_message
@@ -19,6 +19,7 @@ from sparekey.agent.keyring_keeper import KeyringKeeper
 from sparekey.v1 import agent_pb2, keyring_pb2
 from sparekey.wire.licensing_messages import (
     change_message,
+    guest_list_message,
     guest_mix_message,
     host_cpu_message,
     keyring_message,
@@ -58,7 +59,9 @@ class Reports:
 
     def open_stream(self) -> bytes:
         """Start afresh for a new stream; the digest to put into Hello."""
-        self._told = self._present()
+        present = self._present()
+        # The digest says nothing of the guests one by one, so each stream tells them anew.
+        self._told = replace(present, inventory=replace(present.inventory, guest_list=None))
         self._whole_wanted = False
         # A report that was sent and not accepted may or may not be on the server's disk.
         self._joins_on = self._joins_on and self._sequence == self._keeper.accepted_sequence
@@ -100,6 +103,9 @@ class Reports:
             report.guests.CopyFrom(guest_mix_message(now.guests))
         if whole or (before.host_uuid, before.host_cpu) != (now.host_uuid, now.host_cpu):
             report.host_cpu.CopyFrom(host_cpu_message(now.host_cpu, now.host_uuid))
+        listed = now.guest_list
+        if listed is not None and (whole or before.guest_list != listed):
+            report.guest_list.CopyFrom(guest_list_message(listed))
         if whole or told.revision != present.revision:
             changes = self._keeper.changes_since(told.revision)
             keyring.changes.extend(change_message(one.revision, one.change) for one in changes)

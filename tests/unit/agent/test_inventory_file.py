@@ -6,6 +6,7 @@ import asyncio
 import json
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
+from dataclasses import replace
 from pathlib import Path
 from typing import cast
 
@@ -18,7 +19,8 @@ from sparekey.agent.inventory.fixed import FixedInventory
 from sparekey.agent.inventory.hypervisor import HypervisorInventory
 from sparekey.agent.inventory.inventory import Inventory
 from sparekey.agent.inventory.sources import parse_source
-from sparekey.licensing.guests import GuestMix, HostCpu
+from sparekey.licensing.guests import GuestMix, HostCpu, OsClass
+from sparekey.licensing.units import Guest
 from sparekey.runtime.startup import StartupRefused
 
 UUID = "6d0f4c8e-0a51-4f7d-9d2b-5c9a7e3b1f20"
@@ -62,7 +64,9 @@ def test_a_list_of_guests_is_counted_by_their_systems() -> None:
 def test_what_may_be_left_out() -> None:
     few = read_inventory(json.dumps({"host": HOST, "guests": {}}))
     assert few == Inventory("", GuestMix(), UUID, HostCpu(2, 32))
-    assert read_inventory(json.dumps({"host": HOST, "guests": []})) == few
+    # A list without a guest says more than counts of none: that no guest is left.
+    none = read_inventory(json.dumps({"host": HOST, "guests": []}))
+    assert none == replace(few, guest_list=())
 
 
 @pytest.mark.parametrize(
@@ -84,7 +88,7 @@ def test_what_may_be_left_out() -> None:
         ({"guests": [{"name": "a", "os": "x"}, {"name": "b"}]}, "guests[1].os is missing"),
         ({"guests": [{"name": "a", "os": "x", "ip": 1}]}, "guests[0].ip is not a known field"),
         ({"guests": [{"name": 1, "os": "x"}]}, "guests[0].name must be text"),
-        ({"guests": ["a"]}, "guests[0] must hold name, os"),
+        ({"guests": ["a"]}, "guests[0] must hold excluded, name, os, uuid"),
         ({"cluster": 5}, "cluster must be text; put it in quotation marks"),
         ({"cluster": "x" * 101}, "cluster must be 1 to 100 printable characters"),
         ({"cluster": "a\nb"}, "cluster must be 1 to 100 printable characters"),
@@ -222,3 +226,19 @@ def test_a_libvirt_source_keeps_what_is_libvirts(
 def test_what_names_no_source_is_refused(text: str) -> None:
     with pytest.raises(StartupRefused, match=r"write"):
         parse_source(text)
+
+
+def test_R91_guests_with_a_uuid_each_are_listed_one_by_one() -> None:
+    first, second = "6d0f4c8e-0a51-4f7d-9d2b-5c9a7e3b1f20", "6d0f4c8e-0a51-4f7d-9d2b-5c9a7e3b1f21"
+    head = f"host: {{uuid: {first}, processors: 1, cores: 4}}\nguests:\n"
+    listed = (
+        f"{head}- {{name: a, os: Debian 12, uuid: {first}}}\n"
+        f"- {{name: b, os: Windows 11, uuid: {second}, excluded: true}}\n"
+    )
+    assert read_inventory(listed).guest_list == (
+        Guest(first, OsClass.SERVER),
+        Guest(second, OsClass.DESKTOP, counted=False),
+    )
+    assert read_inventory(f"{head}- {{name: a, os: Debian 12}}\n").guest_list is None
+    with pytest.raises(InvalidInventory, match="each has its own"):
+        read_inventory(listed.replace(second, first))

@@ -12,7 +12,7 @@ from typing import TypeVar
 
 from sparekey.licensing.advice import Advice
 from sparekey.licensing.changes import Change, ChangeKind, ChangeReason
-from sparekey.licensing.guests import GuestMix, HostCpu
+from sparekey.licensing.guests import GuestMix, HostCpu, OsClass
 from sparekey.licensing.keyring import HeldKey, Role, Slot
 from sparekey.licensing.keys import Edition, KeyKind, KeyOrigin, KeyType
 from sparekey.licensing.modes import Mode
@@ -20,8 +20,9 @@ from sparekey.licensing.refusals import Refusal
 from sparekey.licensing.status import Status, StatusReason
 from sparekey.licensing.subscriptions import SubscriptionState
 from sparekey.licensing.tasks import OutcomeState, TaskState
-from sparekey.v1 import fleet_pb2, key_pb2, keyring_pb2, license_pb2, subscription_pb2
-from sparekey.wire.timestamps import from_timestamp, to_timestamp
+from sparekey.licensing.units import Guest
+from sparekey.v1 import fleet_pb2, guest_pb2, key_pb2, keyring_pb2, license_pb2, subscription_pb2
+from sparekey.wire.timestamps import from_timestamp, instant_or_none, to_timestamp
 
 _E = TypeVar("_E", bound=Enum)
 
@@ -56,6 +57,8 @@ OUTCOME_STATES = _numbers(OutcomeState, license_pb2.OutcomeState, "OUTCOME_STATE
 OUTCOME_STATES_READ = _names(OUTCOME_STATES)
 TASK_STATES = _numbers(TaskState, license_pb2.TaskState, "TASK_STATE_")
 TASK_STATES_READ = _names(TASK_STATES)
+OS_CLASSES = _numbers(OsClass, guest_pb2.OsClass, "OS_CLASS_")
+OS_CLASSES_READ = _names(OS_CLASSES)
 MODES = _numbers(Mode, fleet_pb2.ProtectionMode, "PROTECTION_MODE_")
 MODES_READ = _names(MODES)
 STATUSES = _numbers(Status, fleet_pb2.SvmStatus, "SVM_STATUS_")
@@ -158,6 +161,31 @@ def read_guest_mix(message: keyring_pb2.GuestMix) -> GuestMix:
         servers=max(0, message.servers),
         desktops=max(0, message.desktops),
         unknown=max(0, message.unknown),
+    )
+
+
+def guest_list_message(guests: Iterable[Guest]) -> guest_pb2.GuestList:
+    """Guests one by one as a message; one that does not count is told as excluded."""
+    return guest_pb2.GuestList(
+        guests=[
+            guest_pb2.Guest(
+                instance_uuid=guest.instance_uuid,
+                os_class=OS_CLASSES[guest.os_class] if guest.os_class else None,  # type: ignore[arg-type]
+                last_protected_at=to_timestamp(guest.last_protected_at),
+                excluded=not guest.counted,
+            )
+            for guest in guests
+        ]
+    )
+
+
+def read_guest(message: guest_pb2.Guest) -> Guest:
+    """One guest; a class of a newer release is unknown to this one."""
+    return Guest(
+        message.instance_uuid,
+        OS_CLASSES_READ.get(message.os_class),
+        instant_or_none(message, "last_protected_at"),
+        counted=not (message.excluded or message.template or message.service),
     )
 
 

@@ -4,7 +4,9 @@
     host: {uuid: 6d0f..., processors: 2, cores: 32}
     guests: {servers: 3, desktops: 2, unknown: 0}
 
-or, for the guests, a list: `- {name: db1, os: Debian 12}`.
+or, for the guests, a list: `- {name: db1, os: Debian 12}`. With a `uuid` for every guest of the
+list, and `excluded: true` for those that are not to count, a guest that moves to another host is
+counted once.
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ import yaml
 from sparekey.agent.inventory.guest_os import classify_os
 from sparekey.agent.inventory.inventory import Inventory
 from sparekey.licensing.guests import GuestMix, HostCpu, OsClass
+from sparekey.licensing.units import Guest
 
 MAX_COUNT = 1_000_000
 """The most of anything that can be counted on one host."""
@@ -62,6 +65,7 @@ def read_inventory(text: str) -> Inventory:
     return Inventory(
         cluster=_cluster(top.get("cluster", "")),
         guests=_guests(top["guests"]),
+        guest_list=_guest_list(top["guests"]),
         host_uuid=_uuid(host["uuid"], "host.uuid"),
         host_cpu=HostCpu(
             processors=_number(host["processors"], "host.processors"),
@@ -84,10 +88,32 @@ def _guests(value: Any) -> GuestMix:
 
 
 def _guest(value: Any, path: str) -> OsClass | None:
-    guest = _fields(value, path, required={"name", "os"})
-    for name, text in guest.items():
-        _text(text, f"{path}.{name}")
+    guest = _fields(value, path, required={"name", "os"}, optional={"uuid", "excluded"})
+    for name in ("name", "os"):
+        _text(guest[name], f"{path}.{name}")
+    if "uuid" in guest:
+        _uuid(guest["uuid"], f"{path}.uuid")
+    if type(guest.get("excluded", False)) is not bool:
+        raise InvalidInventory(f"{path}.excluded must be true or false")
     return classify_os(guest["os"])
+
+
+def _guest_list(value: Any) -> tuple[Guest, ...] | None:
+    """The guests one by one, where each has its UUID; they were checked before."""
+    if not isinstance(value, list) or not all("uuid" in item for item in value):
+        return None
+    listed = [
+        Guest(
+            _uuid(item["uuid"], "uuid"),
+            classify_os(item["os"]),
+            counted=not item.get("excluded", False),
+        )
+        for item in value
+    ]
+    for name, times in Counter(guest.instance_uuid for guest in listed).items():
+        if times > 1:
+            raise InvalidInventory(f"{times} guests have the uuid {name}; each has its own")
+    return tuple(listed)
 
 
 def _fields(

@@ -21,6 +21,7 @@ import structlog
 from sparekey.agent.inventory.guest_os import classify_domain
 from sparekey.agent.inventory.inventory import Inventory
 from sparekey.licensing.guests import GuestMix, HostCpu, OsClass
+from sparekey.licensing.units import Guest
 from sparekey.runtime.startup import StartupRefused
 
 POLL_INTERVAL = 10.0
@@ -131,26 +132,31 @@ class HypervisorInventory:
                 self._host = None
             # A host's processors do not change under a running hypervisor.
             host_uuid, host_cpu = self._host = self._host or _read_host(self._connection)
-            guests = self._read_guests(libvirt)
+            guests, listed = self._read_guests(libvirt)
         except libvirt.libvirtError as error:
             self._connection = None
             raise HypervisorUnreachable(str(error)) from None
-        return Inventory(self._cluster, guests, host_uuid, host_cpu)
+        return Inventory(self._cluster, guests, host_uuid, host_cpu, listed)
 
-    def _read_guests(self, libvirt: Any) -> GuestMix:
+    def _read_guests(self, libvirt: Any) -> tuple[GuestMix, tuple[Guest, ...]]:
         classes: Counter[OsClass | None] = Counter()
+        listed: list[Guest] = []
         domains = self._connection.listAllDomains(libvirt.VIR_CONNECT_LIST_DOMAINS_ACTIVE)
         self._check_left_out({domain.name() for domain in domains})
         for domain in domains:
             if domain.name() == self._leave_out:
                 continue
             try:
-                classes[classify_domain(domain.XMLDesc())] += 1
+                os_class = classify_domain(domain.XMLDesc())
+                classes[os_class] += 1
+                listed.append(Guest(domain.UUIDString(), os_class))
             except libvirt.libvirtError as error:
                 # One that ended since the list was made is no guest any more.
                 if error.get_error_code() != libvirt.VIR_ERR_NO_DOMAIN:
                     raise
-        return GuestMix(classes[OsClass.SERVER], classes[OsClass.DESKTOP], classes[None])
+        mix = GuestMix(classes[OsClass.SERVER], classes[OsClass.DESKTOP], classes[None])
+        # In one order, so that a look that finds the same is the same.
+        return mix, tuple(sorted(listed, key=lambda guest: guest.instance_uuid))
 
     def _check_left_out(self, names: set[str]) -> None:
         """Say once that a mistyped name leaves out nothing."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from sparekey.licensing.guests import GuestMix, HostCpu
+from sparekey.licensing.units import Guest
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,12 +19,15 @@ class Inventory:
         guests: The guests beside the SVM, by class of operating system (R69).
         host_uuid: The hypervisor's UUID, by which two SVMs on it count it once (R91).
         host_cpu: The hypervisor's processors and physical cores (R67).
+        guest_list: The guests one by one, so that one which moves is counted once (R91); None
+            where the source cannot tell them apart.
     """
 
     cluster: str
     guests: GuestMix
     host_uuid: str
     host_cpu: HostCpu
+    guest_list: tuple[Guest, ...] | None = None
 
 
 class InventorySource(Protocol):

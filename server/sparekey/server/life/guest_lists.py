@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from datetime import datetime
 
 from sparekey.licensing.guests import OsClass
@@ -12,7 +13,7 @@ from sparekey.licensing.units import Guest, Protection
 from sparekey.server.store.guests import load_guests, save_guests, save_protections
 from sparekey.server.store.transaction import Transaction
 from sparekey.v1 import guest_pb2
-from sparekey.wire.timestamps import instant_or_none
+from sparekey.wire.licensing_messages import read_guest
 
 MAX_GUESTS = 10_000
 """How many guests of one SVM are kept; more than any host runs."""
@@ -25,19 +26,14 @@ def read_guest_list(message: guest_pb2.GuestList, now: datetime) -> tuple[Guest,
     """The guests of a report, each once; an instant to come counts as now (R82)."""
     found: dict[str, Guest] = {}
     for one in message.guests[:MAX_GUESTS]:
-        last = instant_or_none(one, "last_protected_at")
-        os_class = {
-            guest_pb2.OS_CLASS_SERVER: OsClass.SERVER,
-            guest_pb2.OS_CLASS_DESKTOP: OsClass.DESKTOP,
-        }.get(one.os_class)
-        guest = Guest(
-            one.instance_uuid[:_MAX_UUID_LENGTH],
-            os_class,
-            None if last is None else min(last, now),
-            counted=not (one.excluded or one.template or one.service),
-        )
-        if guest.instance_uuid:
-            found[guest.instance_uuid] = guest
+        guest = read_guest(one)
+        last, name = guest.last_protected_at, guest.instance_uuid[:_MAX_UUID_LENGTH]
+        if name:
+            found[name] = replace(
+                guest,
+                instance_uuid=name,
+                last_protected_at=None if last is None else min(last, now),
+            )
     return tuple(found.values())
 
 
