@@ -1,13 +1,14 @@
 """Whether an SVM's keys fit the guests that it protects."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
 
 from sparekey.licensing.advice import Advice, explain_advice
 from sparekey.licensing.guests import GuestMix, OsClass
-from sparekey.licensing.keyring import Keyring, Role, Slot, usable
+from sparekey.licensing.keyring import Keyring, Role, Slot
 from sparekey.licensing.keys import Edition, KeyType, Scheme
 from sparekey.licensing.settling import settle
+from sparekey.licensing.subscriptions import NO_SUBSCRIPTIONS, Subscription, in_force
 
 __all__ = [
     "Advice",
@@ -36,9 +37,19 @@ def covers(key_type: KeyType, os_class: OsClass) -> bool:
     return os_class in _COVERED[key_type]
 
 
-def uncovered_classes(keyring: Keyring, mix: GuestMix, now: datetime) -> frozenset[OsClass]:
-    """The classes with at least one guest and no usable active key at `now` that covers them."""
-    types = [held.key.type for held in settle(keyring, now).keyring.actives() if usable(held, now)]
+def uncovered_classes(
+    keyring: Keyring,
+    mix: GuestMix,
+    now: datetime,
+    *,
+    subscriptions: Mapping[str, Subscription] = NO_SUBSCRIPTIONS,
+) -> frozenset[OsClass]:
+    """The classes with at least one guest and no active key in force at `now` that covers them.
+
+    A key with a known subscription is in force while that works, also in its grace (R58).
+    """
+    actives = settle(keyring, now).keyring.actives()
+    types = [held.key.type for held in actives if in_force(held, now, subscriptions)]
     return frozenset(
         os_class
         for os_class in mix.classes()

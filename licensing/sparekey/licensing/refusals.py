@@ -19,6 +19,7 @@ class Refusal(Enum):
     TRIAL_OVER_COMMERCIAL = "TRIAL_OVER_COMMERCIAL"
     INVALID_KEY_FILE = "INVALID_KEY_FILE"
     SLOT_EMPTY = "SLOT_EMPTY"
+    SUBSCRIPTION_IN_GRACE = "SUBSCRIPTION_IN_GRACE"
 
 
 _EXPLANATIONS = {
@@ -55,6 +56,10 @@ _EXPLANATIONS = {
         "A trial key cannot replace a commercial key that is still usable: keep the commercial key."
     ),
     Refusal.INVALID_KEY_FILE: "The key's signed form is not valid: get the key file again.",
+    Refusal.SUBSCRIPTION_IN_GRACE: (
+        "The SVM runs under a subscription in its grace period, which takes no new task: "
+        "have the subscription renewed, or run an older task again."
+    ),
     Refusal.SLOT_EMPTY: "There is no key in that slot: look up which keys the SVM holds.",
 }
 

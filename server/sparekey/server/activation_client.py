@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import timedelta
 
 import grpc
 import grpc.aio
@@ -14,6 +15,7 @@ from sparekey.runtime.startup import Address
 from sparekey.v1 import error_pb2
 from sparekey.wire.errors import CallRefused
 from sparekey.wire.serving import CHANNEL_OPTIONS
+from sparekey.wire.timestamps import from_duration
 
 _log = structlog.get_logger()
 
@@ -102,9 +104,12 @@ class ActivationClient:
         _check(response.verdict)
         return response.key_file
 
-    async def blocked(self, serials: Sequence[str]) -> list[str]:
-        """Which of the keys are blocked (R72)."""
-        found: list[str] = []
+    async def blocked(self, serials: Sequence[str]) -> dict[str, timedelta | None]:
+        """Which of the keys are blocked (R72), and for how long each still works (R95).
+
+        None leaves that to the rules.
+        """
+        found: dict[str, timedelta | None] = {}
         for start in range(0, len(serials), _MAX_SERIALS):
             request = activation_pb2.CheckKeysRequest(
                 serials=serials[start : start + _MAX_SERIALS],
@@ -115,12 +120,26 @@ class ActivationClient:
             except grpc.aio.AioRpcError as error:
                 _log.warning("keys were not checked", status=error.code().name)
                 raise self._unavailable() from None
-            found.extend(
-                check.serial
-                for check in response.checks
-                if check.verdict == activation_pb2.VERDICT_BLOCKED
-            )
+            for check in response.checks:
+                if check.verdict == activation_pb2.VERDICT_BLOCKED:
+                    told = check.HasField("block_grace")
+                    found[check.serial] = from_duration(check.block_grace) if told else None
         return found
+
+    async def subscription(self, serial: str) -> activation_pb2.Subscription:
+        """How the subscription behind a key stands (R60)."""
+        request = activation_pb2.GetSubscriptionRequest(
+            serial=serial, installation_id=self._installation_id
+        )
+        try:
+            response = await self._ready().GetSubscription(
+                request, timeout=CONTACT_DEADLINE_SECONDS
+            )
+        except grpc.aio.AioRpcError as error:
+            _log.warning("a subscription was not read", serial=serial, status=error.code().name)
+            raise self._unavailable() from None
+        _check(response.verdict)
+        return response.subscription
 
     def _ready(self) -> activation_pb2_grpc.ActivationServiceAsyncStub:
         if self._stub is None:

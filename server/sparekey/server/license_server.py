@@ -18,7 +18,13 @@ from sparekey.server.activation_client import ActivationClient
 from sparekey.server.link.agent_link import AgentLink
 from sparekey.server.link.sessions import LinkTiming
 from sparekey.server.scheduler.jobs import Housekeeping, KeyChecks, Renewals, TaskDeadlines
-from sparekey.server.scheduler.scheduler import Scheduler
+from sparekey.server.scheduler.life_jobs import (
+    ClockWatch,
+    ExpiryNotices,
+    LimitChecks,
+    SubscriptionPolls,
+)
+from sparekey.server.scheduler.scheduler import Job, Scheduler
 from sparekey.server.services.agent_service import AgentServicer
 from sparekey.server.services.calls import PageTokens
 from sparekey.server.services.clock_service import ClockServicer
@@ -71,17 +77,31 @@ class LicenseServer:
             randomness=random.Random(),  # noqa: S311 - spreads load, keeps no secret
             timing=LinkTiming(heartbeat=settings.heartbeat, push_deadline=settings.push_deadline),
         )
-        jobs = (
+        self._polls = SubscriptionPolls(
+            self._reader,
+            self._writer,
+            self.clock,
+            self._client,
+            trusted,
+            new_task_id,
+            settings.subscription_poll_interval,
+            randomness=random.Random(),  # noqa: S311 - spreads load, keeps no secret
+        )
+        key_checks = KeyChecks(
+            self._reader, self._writer, self.clock, self._client, settings.key_check_interval
+        )
+        # The clock is looked at before anything is done by it; subscriptions are asked about
+        # before their ends are told.
+        jobs: list[Job] = [
+            ClockWatch(self._writer, self.clock),
             TaskDeadlines(self._reader, self._writer),
             Renewals(self._reader, self._writer, self.clock, self._client, trusted, new_task_id),
-            KeyChecks(
-                self._reader, self._writer, self.clock, self._client, settings.key_check_interval
-            ),
+            *((self._polls, key_checks) if activation else ()),
+            ExpiryNotices(self._reader, self._writer, self.clock),
+            LimitChecks(self._reader, self._writer),
             Housekeeping(self._writer, self.clock),
-        )
-        self._scheduler = Scheduler(
-            jobs if activation else (jobs[0], jobs[1], jobs[3]), self.clock, self._feed
-        )
+        ]
+        self._scheduler = Scheduler(jobs, self.clock, self._feed)
         servicers = self._servicers(trusted, PageTokens(identity.page_token_secret))
         self._services = [service.full_name for service, _ in servicers]
         self._server = make_server([bind(service, servicer) for service, servicer in servicers])
@@ -98,7 +118,7 @@ class LicenseServer:
             ),
             (
                 license_pb2.DESCRIPTOR.services_by_name["LicenseService"],
-                LicenseServicer(reader, writer, clock, feed, tokens, new_task_id),
+                LicenseServicer(reader, writer, clock, feed, tokens, new_task_id, self._polls.ask),
             ),
             (
                 fleet_pb2.DESCRIPTOR.services_by_name["FleetService"],

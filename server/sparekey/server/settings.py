@@ -24,6 +24,8 @@ class ServerSettings(BaseSettings):
         heartbeat: How long an agent may be silent.
         push_deadline: How long an SVM may take to answer a push.
         key_check_interval: How often the activation server is asked about blocked keys.
+        subscription_poll_interval: How often the activation server is asked about each
+            subscription, give or take a tenth.
         log_level: debug, info, warning or error.
         log_json: Logs as JSON lines.
     """
@@ -39,5 +41,6 @@ class ServerSettings(BaseSettings):
     heartbeat: timedelta = Field(timedelta(seconds=30), ge=timedelta(seconds=1))
     push_deadline: timedelta = Field(timedelta(seconds=15), ge=timedelta(seconds=1))
     key_check_interval: timedelta = Field(timedelta(hours=1), ge=timedelta(seconds=1))
+    subscription_poll_interval: timedelta = Field(timedelta(hours=1), ge=timedelta(seconds=1))
     log_level: str = Field("info", pattern="^(debug|info|warning|error)$")
     log_json: bool = False

@@ -62,6 +62,7 @@ STATUS_CODES: Mapping[ErrorReason.ValueType, grpc.StatusCode] = {
     error_pb2.ERROR_REASON_STORAGE_UNAVAILABLE: _Code.UNAVAILABLE,
     error_pb2.ERROR_REASON_INTERNAL: _Code.INTERNAL,
     error_pb2.ERROR_REASON_NOT_OFFERED: _Code.UNIMPLEMENTED,
+    error_pb2.ERROR_REASON_SUBSCRIPTION_IN_GRACE: _Code.FAILED_PRECONDITION,
 }
 """The gRPC status code of each reason; a test holds it complete."""
 

@@ -100,6 +100,9 @@ BY_FULL_NAME: dict[str, _Rule] = {
     "sparekey.v1.ActivateRequest.wait": _span(
         timedelta(seconds=1), timedelta(days=90), "must be 1 second to 90 days"
     ),
+    "sparekey.v1.RunTaskRequest.wait": _span(
+        timedelta(seconds=1), timedelta(days=90), "must be 1 second to 90 days"
+    ),
     "sparekey.v1.RenewRequest.wait": _span(
         timedelta(seconds=1), timedelta(days=90), "must be 1 second to 90 days"
     ),
@@ -113,6 +116,9 @@ BY_FULL_NAME: dict[str, _Rule] = {
         timedelta(0), timedelta(days=36500), "must not be negative, and at most 100 years"
     ),
     "sparekey.activation.v1.CheckKeysRequest.serials": _serials,
+    "sparekey.activation.control.v1.BlockKeyRequest.block_grace": _span(
+        timedelta(0), timedelta(days=36500), "must not be negative, and at most 100 years"
+    ),
     "sparekey.activation.control.v1.DefineCodeRequest.activation_limit": _between(
         0, 1_000_000, "; 0 means 1"
     ),

@@ -17,8 +17,10 @@ from sparekey.licensing.keyring import HeldKey, Role, Slot
 from sparekey.licensing.keys import Edition, KeyKind, KeyOrigin, KeyType
 from sparekey.licensing.modes import Mode
 from sparekey.licensing.refusals import Refusal
+from sparekey.licensing.status import Status, StatusReason
+from sparekey.licensing.subscriptions import SubscriptionState
 from sparekey.licensing.tasks import OutcomeState, TaskState
-from sparekey.v1 import fleet_pb2, key_pb2, keyring_pb2, license_pb2
+from sparekey.v1 import fleet_pb2, key_pb2, keyring_pb2, license_pb2, subscription_pb2
 from sparekey.wire.timestamps import from_timestamp, to_timestamp
 
 _E = TypeVar("_E", bound=Enum)
@@ -56,6 +58,11 @@ TASK_STATES = _numbers(TaskState, license_pb2.TaskState, "TASK_STATE_")
 TASK_STATES_READ = _names(TASK_STATES)
 MODES = _numbers(Mode, fleet_pb2.ProtectionMode, "PROTECTION_MODE_")
 MODES_READ = _names(MODES)
+STATUSES = _numbers(Status, fleet_pb2.SvmStatus, "SVM_STATUS_")
+STATUS_REASONS = _numbers(StatusReason, fleet_pb2.SvmStatusReason, "SVM_STATUS_REASON_")
+SUBSCRIPTION_STATES = _numbers(
+    SubscriptionState, subscription_pb2.SubscriptionState, "SUBSCRIPTION_STATE_"
+)
 
 
 def slot_message(slot: Slot) -> keyring_pb2.Slot:

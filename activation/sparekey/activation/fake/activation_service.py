@@ -22,7 +22,7 @@ from sparekey.licensing.activation_codes import CODE_PATTERN
 from sparekey.v1 import error_pb2
 from sparekey.wire.edge import Call
 from sparekey.wire.errors import CallRefused, FieldViolation
-from sparekey.wire.timestamps import to_timestamp
+from sparekey.wire.timestamps import to_duration, to_timestamp
 
 _ENDING = 5
 
@@ -105,8 +105,12 @@ class ActivationService:
 
     def _check(self, serial: str) -> KeyCheck:
         verdict, blocked_at = self._state.catalogue.check(serial)
+        grace = self._state.catalogue.block_grace(serial)
         return KeyCheck(
-            serial=serial, verdict=VERDICTS[verdict], blocked_at=to_timestamp(blocked_at)
+            serial=serial,
+            verdict=VERDICTS[verdict],
+            blocked_at=to_timestamp(blocked_at),
+            block_grace=None if grace is None else to_duration(grace),
         )
 
     def _subscription_answer(self, serial: str) -> GetSubscriptionResponse:

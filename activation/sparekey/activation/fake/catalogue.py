@@ -4,7 +4,7 @@ import hashlib
 import random
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from sparekey.activation.fake.records import (
     Code,
@@ -159,14 +159,22 @@ class Catalogue:
             return Verdict.BLOCKED, None
         return Verdict.OK, self.records.subscriptions[issued.subscription]
 
-    def block(self, serial: str, now: datetime) -> None:
+    def block(self, serial: str, now: datetime, grace: timedelta | None = None) -> None:
         """Block a key (R72); one that is blocked keeps its instant.
+
+        `grace` is for how long it still works (R95); None leaves that to the license servers.
 
         Raises `UnknownKey`.
         """
         issued = self._known(serial)
         issued.blocked_at = issued.blocked_at or now
+        issued.block_grace = grace
         self.changes += 1
+
+    def block_grace(self, serial: str) -> timedelta | None:
+        """For how long a blocked key still works, where that was said (R95)."""
+        issued = self.records.keys.get(serial)
+        return issued.block_grace if issued is not None and issued.blocked_at else None
 
     def lift_block(self, serial: str) -> None:
         """Take a block back.

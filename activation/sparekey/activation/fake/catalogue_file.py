@@ -170,6 +170,7 @@ def _issued(issued: IssuedKey) -> dict[str, Any]:
         "subscription": issued.subscription,
         "successor": issued.successor,
         "blocked_at": _time(issued.blocked_at),
+        "block_grace_us": None if issued.block_grace is None else _span(issued.block_grace),
     }
 
 
@@ -184,6 +185,10 @@ def _read_issued(fields: dict[str, Any], read_key: Callable[[bytes], LicenseKey]
         subscription=fields["subscription"],
         successor=fields["successor"],
         blocked_at=_read_time(fields["blocked_at"]),
+        # Files of before it was there lack it.
+        block_grace=(
+            None if fields.get("block_grace_us") is None else _read_span(fields["block_grace_us"])
+        ),
     )
 
 

@@ -39,7 +39,7 @@ from sparekey.licensing.activation_codes import MalformedActivationCode, parse_a
 from sparekey.v1 import error_pb2
 from sparekey.wire.edge import Call
 from sparekey.wire.errors import CallRefused, FieldViolation
-from sparekey.wire.timestamps import instant_or_none, to_timestamp
+from sparekey.wire.timestamps import from_duration, instant_or_none, to_timestamp
 
 _ENDING = 5
 _log = structlog.get_logger()
@@ -88,7 +88,11 @@ class ControlService:
             if request.lift:
                 self._state.catalogue.lift_block(request.serial)
             else:
-                self._state.catalogue.block(request.serial, self._state.clock.now())
+                self._state.catalogue.block(
+                    request.serial,
+                    self._state.clock.now(),
+                    from_duration(request.block_grace) if request.HasField("block_grace") else None,
+                )
         except UnknownKey:
             raise _not_found(request.serial) from None
         self._state.save()

@@ -88,6 +88,7 @@ class IssuedKey:
     subscription: str = ""
     successor: str = ""
     blocked_at: datetime | None = None
+    block_grace: timedelta | None = None
 
 
 @dataclass(slots=True)

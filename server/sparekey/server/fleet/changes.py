@@ -9,6 +9,8 @@ from google.protobuf.message import Message
 
 from sparekey.licensing.tasks import OutcomeState
 from sparekey.server.fleet.messages import svm_message
+from sparekey.server.life.guest_lists import forget_guests
+from sparekey.server.life.terms import load_terms
 from sparekey.server.store.instructions import load_pending
 from sparekey.server.store.requests import Retry, earlier_answer, remember_answer
 from sparekey.server.store.svms import delete_svm, load_svms, save_svms
@@ -59,7 +61,13 @@ def _exclude(transaction: Transaction, request: ChangeSvm) -> Message | CallRefu
     changed = record.excluded != bool(request.excluded)
     record.excluded = bool(request.excluded)
     waiting = len(load_pending(transaction.connection, [request.svm_id]).get(request.svm_id, ()))
-    message = svm_message(record, transaction.now, connected=request.connected, waiting=waiting)
+    message = svm_message(
+        record,
+        transaction.now,
+        connected=request.connected,
+        waiting=waiting,
+        terms=load_terms(transaction.connection),
+    )
     response = fleet_pb2.ExcludeSvmResponse(svm=message)
     if request.validate_only:
         return response
@@ -119,6 +127,7 @@ def _forget(transaction: Transaction, request: ChangeSvm) -> Message | CallRefus
                 ),
             )
     apply_outcome_changes(transaction, changes)
+    forget_guests(transaction, record.svm_id, record.keyring)
     delete_svm(transaction.connection, record.svm_id)
     transaction.commit.forgotten.add(record.svm_id)
     transaction.add_event(

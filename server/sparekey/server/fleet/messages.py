@@ -6,10 +6,14 @@ from datetime import datetime
 
 from sparekey.licensing.modes import mode_at
 from sparekey.licensing.settling import settle
+from sparekey.licensing.status import reasons_at, worst_of
+from sparekey.server.life.terms import NO_TERMS, Terms
 from sparekey.server.store.svms import SvmRecord
 from sparekey.v1 import fleet_pb2
 from sparekey.wire.licensing_messages import (
     MODES,
+    STATUS_REASONS,
+    STATUSES,
     guest_mix_message,
     host_cpu_message,
     keyring_message,
@@ -18,7 +22,12 @@ from sparekey.wire.timestamps import to_timestamp
 
 
 def svm_message(
-    record: SvmRecord, now: datetime, *, connected: bool, waiting: int
+    record: SvmRecord,
+    now: datetime,
+    *,
+    connected: bool,
+    waiting: int,
+    terms: Terms = NO_TERMS,
 ) -> fleet_pb2.Svm:
     """An SVM as it stands at an instant.
 
@@ -27,7 +36,22 @@ def svm_message(
         now: The instant.
         connected: Whether its agent's stream is open.
         waiting: How many instructions wait for it.
+        terms: What is known of subscriptions and blocked keys.
     """
+    reasons = reasons_at(
+        record.keyring,
+        record.guests,
+        now,
+        last_seen_at=record.last_seen_at,
+        connected=connected,
+        subscriptions=terms.subscriptions,
+    )
+    mode = mode_at(
+        record.keyring,
+        now,
+        subscriptions=terms.subscriptions,
+        block_graces=terms.block_graces,
+    )
     settled = settle(record.keyring, now)
     predicted = (
         keyring_message(settled.keyring.slots, record.keyring_revision) if settled.changes else None
@@ -40,11 +64,13 @@ def svm_message(
         host_cpu=host_cpu_message(record.host_cpu, record.host_uuid),
         keyring=keyring_message(record.keyring.slots, record.keyring_revision),
         predicted_keyring=predicted,
-        mode=MODES[mode_at(record.keyring, now)],  # type: ignore[arg-type]
+        mode=MODES[mode],  # type: ignore[arg-type]
         pending_instruction_count=waiting,
         excluded=record.excluded,
         registered_at=to_timestamp(record.registered_at),
         last_seen_at=to_timestamp(record.last_seen_at),
         agent_version=record.agent_version,
         push_stalled=record.push_stalled,
+        status=STATUSES[worst_of(reasons)],  # type: ignore[arg-type]
+        status_reasons=[STATUS_REASONS[reason] for reason in reasons],  # type: ignore[misc]
     )

@@ -101,6 +101,8 @@ def store_key(transaction: Transaction, request: AddKey) -> tuple[StoredKey, boo
             renews_serial=request.renews_serial,
         )
         insert_key(transaction.connection, stored)
+    # Its subscription is to be read, its end may be near.
+    transaction.commit.add_due(transaction.now)
     transaction.add_event(
         event_pb2.EVENT_KIND_KEY_ADDED,
         f"Key {stored.key.serial} came into the storage.",

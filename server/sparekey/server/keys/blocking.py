@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
 
 from sparekey.licensing.refusals import Refusal
 from sparekey.server.keys.messages import key_message
@@ -11,6 +12,7 @@ from sparekey.server.link.results import InstructionBook
 from sparekey.server.store.instructions import Action, StoredInstruction
 from sparekey.server.store.keys import change_key, key_use, load_keys
 from sparekey.server.store.requests import Retry, earlier_answer, remember_answer
+from sparekey.server.store.subscriptions import save_block_grace
 from sparekey.server.store.svms import holders, load_svms, save_svms
 from sparekey.server.store.transaction import Transaction
 from sparekey.server.tasks.ending import refuse_key
@@ -20,12 +22,16 @@ from sparekey.wire.errors import CallRefused
 
 @dataclass(frozen=True, slots=True)
 class MarkBlocked:
-    """What the activation server said: these keys are blocked."""
+    """What the activation server said: these keys are blocked.
+
+    `graces` has for how long each still works, where it said so (R95).
+    """
 
     serials: tuple[str, ...]
     actor: str
     retry: Retry
     validate_only: bool = False
+    graces: Mapping[str, timedelta | None] = field(default_factory=dict)
 
 
 def mark_blocked(
@@ -49,6 +55,9 @@ def _mark(
     if not request.validate_only:
         for serial in newly:
             _block(transaction, serial, request.actor)
+            grace = request.graces.get(serial)
+            if grace is not None:
+                save_block_grace(connection, serial, max(grace, timedelta(0)))
     use = key_use(connection, newly)
     blocked = load_keys(connection, newly)
     response = key_pb2.RefreshKeysResponse(

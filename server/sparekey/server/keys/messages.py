@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 from sparekey.server.store.keys import KeyUse, StoredKey
-from sparekey.v1 import key_pb2
+from sparekey.v1 import key_pb2, subscription_pb2
 from sparekey.wire.licensing_messages import EDITIONS, KEY_KINDS, KEY_ORIGINS, KEY_TYPES
 from sparekey.wire.timestamps import to_timestamp
 
 
-def key_message(stored: StoredKey, use: KeyUse | None) -> key_pb2.Key:
-    """A key, with on how many SVMs it is held."""
+def key_message(
+    stored: StoredKey,
+    use: KeyUse | None,
+    *,
+    units: int = 0,
+    subscription: subscription_pb2.SubscriptionStatus | None = None,
+) -> key_pb2.Key:
+    """A key, with on how many SVMs it is held, its units in use and its subscription."""
     key = stored.key
     use = use or KeyUse()
     return key_pb2.Key(
@@ -27,4 +33,6 @@ def key_message(stored: StoredKey, use: KeyUse | None) -> key_pb2.Key:
         renews_serial=stored.renews_serial or "",
         active_svm_count=use.active,
         reserve_svm_count=use.reserve,
+        units_used=units,
+        subscription=subscription,
     )

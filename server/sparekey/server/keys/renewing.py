@@ -140,6 +140,7 @@ def _take_successor(
         wait=_WAIT,
         actor=ACTOR,
         task_id=renewal.task_id,
+        in_grace_too=True,
     )
     request = StartTask(order, _NO_RETRY, license_pb2.ActivateResponse)
     (answer,) = start_tasks(transaction, [request])

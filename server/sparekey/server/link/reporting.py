@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 from sparekey.licensing.guests import GuestMix, HostCpu
 from sparekey.licensing.keys import KeyOrigin
+from sparekey.licensing.units import Guest
+from sparekey.server.life.guest_lists import follow_guests, read_guest_list
 from sparekey.server.link.keyrings import ACTOR, read_keyring, take_keyring, untold_blocks
 from sparekey.server.link.results import InstructionBook
 from sparekey.server.store.keys import StoredKey, load_keys
@@ -110,15 +112,22 @@ def take_reports(
     book.keys.update(keys)
     answers: list[Taken | CallRefused] = []
     keyrings: dict[str, SvmRecord] = {}
+    before = {svm_id: record.keyring for svm_id, record in records.items()}
+    lists: dict[str, tuple[Guest, ...]] = {}
     for arrival in arrivals:
         record = records.get(arrival.svm_id)
         if record is None:
             answers.append(_unknown(arrival.svm_id))
             continue
-        answers.append(_take(transaction, book, record, arrival.report, keyrings))
+        answer = _take(transaction, book, record, arrival.report, keyrings)
+        if isinstance(answer, Taken) and arrival.report.HasField("guest_list"):
+            lists[record.svm_id] = read_guest_list(arrival.report.guest_list, transaction.now)
+        answers.append(answer)
     save_svms(connection, list(records.values()))
     book.save(transaction)
     save_keyrings(connection, list(keyrings.values()))
+    after = {svm_id: record.keyring for svm_id, record in records.items()}
+    follow_guests(transaction, before, after, lists)
     return answers
 
 

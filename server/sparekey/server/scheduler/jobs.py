@@ -120,7 +120,7 @@ class KeyChecks:
             _log.info("keys were not checked", problem=refused.message)
             return
         if blocked:
-            request = MarkBlocked(tuple(blocked), "server", Retry(None, b""))
+            request = MarkBlocked(tuple(blocked), "server", Retry(None, b""), graces=dict(blocked))
             await self._writer.write(mark_blocked, request)
 
 

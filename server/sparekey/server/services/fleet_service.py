@@ -9,6 +9,7 @@ from google.protobuf.message import Message
 from sparekey.runtime.clock import Clock
 from sparekey.server.fleet.changes import ChangeSvm, exclude_svms, forget_svms, svm_not_found
 from sparekey.server.fleet.messages import svm_message
+from sparekey.server.life.terms import Terms, load_terms
 from sparekey.server.link.sessions import Sessions
 from sparekey.server.services.calls import PageTokens, page_size, retry_of
 from sparekey.server.store.commits import CommitFeed, Subscription
@@ -21,7 +22,7 @@ from sparekey.wire.edge import Call
 
 _WATCH_PAGE = 1000
 
-_Found = tuple[list[SvmRecord], dict[str, int]]
+_Found = tuple[list[SvmRecord], dict[str, int], Terms]
 
 
 class FleetServicer:
@@ -51,13 +52,15 @@ class FleetServicer:
         position = self._tokens.read(call.method, filters, request.page_token)
         size = page_size(request.page_size)
         after = position[0] if position else ""
-        records, waiting = await self._reader.read(_read_page, request.cluster, after, size + 1)
+        records, waiting, terms = await self._reader.read(
+            _read_page, request.cluster, after, size + 1
+        )
         token = ""
         if len(records) > size:
             records = records[:size]
             token = self._tokens.make(call.method, filters, (records[-1].svm_id,))
         return fleet_pb2.ListSvmsResponse(
-            svms=self._messages((records, waiting)), next_page_token=token
+            svms=self._messages((records, waiting, terms)), next_page_token=token
         )
 
     async def get_svm(
@@ -129,7 +132,7 @@ class FleetServicer:
         )
 
     def _messages(self, found: _Found) -> list[fleet_pb2.Svm]:
-        records, waiting = found
+        records, waiting, terms = found
         now = self._clock.now()
         return [
             svm_message(
@@ -137,6 +140,7 @@ class FleetServicer:
                 now,
                 connected=record.svm_id in self._sessions,
                 waiting=waiting.get(record.svm_id, 0),
+                terms=terms,
             )
             for record in records
         ]
@@ -144,12 +148,14 @@ class FleetServicer:
 
 def _read_page(connection: Connection, cluster: str, after: str, size: int) -> _Found:
     records, _keys = page_of_svms(connection, cluster, after, size)
-    return records, _count_waiting(connection, [record.svm_id for record in records])
+    waiting = _count_waiting(connection, [record.svm_id for record in records])
+    return records, waiting, load_terms(connection)
 
 
 def _read_some(connection: Connection, svm_ids: Collection[str]) -> _Found:
     records = load_svms(connection, svm_ids)
-    return [records[svm_id] for svm_id in sorted(records)], _count_waiting(connection, svm_ids)
+    found = [records[svm_id] for svm_id in sorted(records)]
+    return found, _count_waiting(connection, svm_ids), load_terms(connection)
 
 
 def _count_waiting(connection: Connection, svm_ids: Collection[str]) -> dict[str, int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 
 from sparekey.licensing.activation_codes import MalformedActivationCode, parse_activation_code
@@ -19,9 +20,10 @@ from sparekey.server.keys.adding import (
 )
 from sparekey.server.keys.blocking import MarkBlocked, mark_blocked
 from sparekey.server.keys.messages import key_message
+from sparekey.server.life.messages import subscription_status
 from sparekey.server.services.calls import PageTokens, page_size, retry_of
+from sparekey.server.store.guests import units_in_use
 from sparekey.server.store.keys import (
-    KeyUse,
     StoredKey,
     key_use,
     load_keys,
@@ -30,6 +32,7 @@ from sparekey.server.store.keys import (
 )
 from sparekey.server.store.reader import Connection, Reader
 from sparekey.server.store.requests import Retry, earlier_answer
+from sparekey.server.store.subscriptions import load_stored_subscriptions
 from sparekey.server.store.writer import Writer
 from sparekey.v1 import error_pb2, key_pb2
 from sparekey.wire.edge import Call
@@ -74,10 +77,10 @@ class KeyServicer:
 
     async def get_key(self, request: key_pb2.GetKeyRequest, call: Call) -> key_pb2.GetKeyResponse:
         """Read one key."""
-        found = await self._reader.read(_read_key, request.serial)
-        if found is None:
+        key = await self._reader.read(_read_key, request.serial, self._clock.now())
+        if key is None:
             raise key_not_found(request.serial)
-        return key_pb2.GetKeyResponse(key=key_message(*found))
+        return key_pb2.GetKeyResponse(key=key)
 
     async def list_keys(
         self, request: key_pb2.ListKeysRequest, call: Call
@@ -89,17 +92,14 @@ class KeyServicer:
             expires_at = datetime.fromisoformat(position[0]) if position[0] else None
             after = (expires_at, position[1])
         size = page_size(request.page_size)
-        page, use = await self._reader.read(_read_page, after, size + 1)
+        page, messages = await self._reader.read(_read_page, after, size + 1, self._clock.now())
         token = ""
         if len(page) > size:
             page = page[:size]
             last = page[-1].key
             expires = last.expires_at.isoformat() if last.expires_at else None
             token = self._tokens.make(call.method, (), (expires, last.serial))
-        return key_pb2.ListKeysResponse(
-            keys=[key_message(stored, use.get(stored.key.serial)) for stored in page],
-            next_page_token=token,
-        )
+        return key_pb2.ListKeysResponse(keys=messages[:size], next_page_token=token)
 
     async def delete_key(
         self, request: key_pb2.DeleteKeyRequest, call: Call
@@ -124,9 +124,12 @@ class KeyServicer:
         if (earlier := await self._earlier(retry)) is not None:
             return key_pb2.RefreshKeysResponse.FromString(earlier)
         serials = await self._reader.read(serials_to_check)
-        blocked = await self._client.blocked(serials) if serials else []
+        blocked = await self._client.blocked(serials) if serials else {}
         return await self._writer.write(
-            mark_blocked, MarkBlocked(tuple(blocked), call.actor, retry, request.validate_only)
+            mark_blocked,
+            MarkBlocked(
+                tuple(blocked), call.actor, retry, request.validate_only, graces=dict(blocked)
+            ),
         )
 
     async def _earlier(self, retry: Retry) -> bytes | None:
@@ -171,15 +174,37 @@ def _would_add(connection: Connection, new: AddKey, now: datetime) -> key_pb2.Ad
     return key_pb2.AddKeyResponse(key=key_message(stored, use), already_stored=already)
 
 
-def _read_key(connection: Connection, serial: str) -> tuple[StoredKey, KeyUse | None] | None:
+def _read_key(connection: Connection, serial: str, now: datetime) -> key_pb2.Key | None:
     stored = load_keys(connection, [serial]).get(serial)
     if stored is None or not stored.in_storage:
         return None
-    return stored, key_use(connection, [serial]).get(serial)
+    return _messages(connection, [stored], now)[0]
 
 
 def _read_page(
-    connection: Connection, after: tuple[datetime | None, str] | None, size: int
-) -> tuple[list[StoredKey], dict[str, KeyUse]]:
+    connection: Connection, after: tuple[datetime | None, str] | None, size: int, now: datetime
+) -> tuple[list[StoredKey], list[key_pb2.Key]]:
     page = page_of_keys(connection, after, size)
-    return page, dict(key_use(connection, [stored.key.serial for stored in page]))
+    return page, _messages(connection, page, now)
+
+
+def _messages(
+    connection: Connection, page: Sequence[StoredKey], now: datetime
+) -> list[key_pb2.Key]:
+    serials = [stored.key.serial for stored in page]
+    use = key_use(connection, serials)
+    units = units_in_use(connection, now, serials)
+    known = load_stored_subscriptions(connection, serials)
+    return [
+        key_message(
+            stored,
+            use.get(stored.key.serial),
+            units=units.get(stored.key.serial, 0),
+            subscription=(
+                subscription_status(one.subscription, now, one.polled_at)
+                if (one := known.get(stored.key.serial)) is not None
+                else None
+            ),
+        )
+        for stored in page
+    ]

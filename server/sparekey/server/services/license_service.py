@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import timedelta
 from typing import TypeVar
 
 from sparekey.licensing.keyring import Role
 from sparekey.licensing.scopes import AllSvms, OneCluster, PickedSvms, Scope
 from sparekey.runtime.clock import Clock
+from sparekey.server.life.polling import KnownSubscription
 from sparekey.server.services.calls import PageTokens, page_size, retry_of
 from sparekey.server.store.commits import CommitFeed, Subscription
 from sparekey.server.store.reader import Connection, Reader
+from sparekey.server.store.requests import earlier_answer
 from sparekey.server.store.tasks import (
     OutcomeRecord,
     TaskRecord,
@@ -24,9 +26,11 @@ from sparekey.server.store.writer import Writer
 from sparekey.server.tasks.ending import CancelTask, cancel_tasks, task_not_found
 from sparekey.server.tasks.messages import outcome_message, task_message
 from sparekey.server.tasks.planning import TaskOrder
+from sparekey.server.tasks.rerunning import read_rerun
 from sparekey.server.tasks.starting import MAX_INLINE_OUTCOMES, StartTask, dry_run, start_tasks
 from sparekey.v1 import license_pb2
 from sparekey.wire.edge import Call
+from sparekey.wire.errors import CallRefused
 from sparekey.wire.licensing_messages import OUTCOME_STATES_READ
 from sparekey.wire.timestamps import from_duration
 
@@ -46,6 +50,7 @@ class LicenseServicer:
         feed: CommitFeed,
         tokens: PageTokens,
         new_task_id: Callable[[], str],
+        ask_subscription: Callable[[KnownSubscription], Awaitable[None]],
     ) -> None:
         self._reader = reader
         self._writer = writer
@@ -53,6 +58,7 @@ class LicenseServicer:
         self._feed = feed
         self._tokens = tokens
         self._new_task_id = new_task_id
+        self._ask_subscription = ask_subscription
 
     async def activate(
         self, request: license_pb2.ActivateRequest, call: Call
@@ -83,6 +89,41 @@ class LicenseServicer:
         retry = retry_of(call, request.request_id)
         answer = await self._writer.write(start_tasks, StartTask(order, retry, response))
         assert isinstance(answer, response)
+        return answer
+
+    async def run_task(
+        self, request: license_pb2.RunTaskRequest, call: Call
+    ) -> license_pb2.RunTaskResponse:
+        """Run a task again, with the renewed key where there is one."""
+        retry = retry_of(call, request.request_id)
+        earlier = await self._reader.read(earlier_answer, retry)
+        if isinstance(earlier, CallRefused):
+            raise earlier
+        if earlier is not None:
+            return license_pb2.RunTaskResponse.FromString(earlier)
+        rerun = await self._reader.read(read_rerun, request.task_id)
+        if rerun is None:
+            raise task_not_found(request.task_id)
+        if rerun.subscription is not None and not request.validate_only:
+            await self._ask_subscription(rerun.subscription)
+            rerun = await self._reader.read(read_rerun, request.task_id) or rerun
+        order = TaskOrder(
+            serial=rerun.serial,
+            role=rerun.task.role,
+            scope=_read_scope(license_pb2.Scope.FromString(rerun.task.scope)),
+            encoded_scope=rerun.task.scope,
+            wait=from_duration(request.wait) if request.HasField("wait") else _DEFAULT_WAIT,
+            actor=call.actor,
+            task_id=self._new_task_id(),
+            rerun_of=request.task_id,
+            in_grace_too=True,
+        )
+        if request.validate_only:
+            task = await self._reader.read(dry_run, order, self._clock.now())
+            return license_pb2.RunTaskResponse(task=task)
+        start = StartTask(order, retry, license_pb2.RunTaskResponse)
+        answer = await self._writer.write(start_tasks, start)
+        assert isinstance(answer, license_pb2.RunTaskResponse)
         return answer
 
     async def get_task(

@@ -159,6 +159,28 @@ def keys_to_renew(connection: Connection, now: datetime) -> list[StoredKey]:
     return _in_order(connection, list(connection.scalars(query.order_by(_keys.c.expires_at))))
 
 
+def renewed_serials(connection: Connection) -> set[str]:
+    """The keys that have a successor, by code or by their subscription."""
+    query = select(_keys.c.renews_serial).where(_keys.c.renews_serial.is_not(None))
+    return set(connection.scalars(query))
+
+
+def newest_successor(connection: Connection, serial: str) -> str:
+    """The last of the keys that renewed each other from this one on; itself, if none did."""
+    seen = {serial}
+    while True:
+        found = connection.scalar(
+            select(_keys.c.serial)
+            .where(_keys.c.renews_serial == serial, _keys.c.in_storage)
+            .order_by(_keys.c.added_at.desc(), _keys.c.serial)
+            .limit(1)
+        )
+        if found is None or found in seen:
+            return serial
+        seen.add(found)
+        serial = found
+
+
 def _in_order(connection: Connection, serials: Sequence[str]) -> list[StoredKey]:
     found = load_keys(connection, serials)
     return [found[serial] for serial in serials]

@@ -165,6 +165,8 @@ tasks = Table(
     Column("created_by", String(200), nullable=False),
     # Advice for the installation as a whole, names separated by commas.
     Column("advice", String(200), nullable=False, server_default=""),
+    # The task of which this is another run (R61).
+    Column("rerun_of", String(45), nullable=False, server_default=""),
 )
 Index(
     "ix_tasks_running",
@@ -224,5 +226,77 @@ requests = Table(
     Column("response", LargeBinary, nullable=False),
     Column("created_at", Instant, nullable=False, index=True),
     comment="Answers to calls that carried a request id, so that a retry gets the same one.",
+    sqlite_with_rowid=False,
+)
+
+subscriptions = Table(
+    "subscriptions",
+    metadata,
+    Column("serial", String(32), primary_key=True),
+    Column("state", String(16), nullable=False),
+    Column("said_at", Instant, nullable=False),
+    Column("ends_at", Instant),
+    # Whole microseconds.
+    Column("grace", BigInteger, nullable=False),
+    Column("stops_protection", Boolean, nullable=False),
+    Column("provider_url", Text, nullable=False),
+    Column("polled_at", Instant, nullable=False),
+    # NULL: nobody asks any more (R60).
+    Column("next_poll_at", Instant),
+    # Changes that time alone brings were told up to here.
+    Column("told_until", Instant, nullable=False),
+    comment="What the provider of each subscription's key said last.",
+)
+
+key_tellings = Table(
+    "key_tellings",
+    metadata,
+    Column("serial", String(32), primary_key=True),
+    # The end that the last expiry notice was about, and its days (R93).
+    Column("noticed_end", Instant),
+    Column("noticed_days", Integer),
+    # The band of usage that was told last, and the ordinal of the UTC day (R92).
+    Column("band", Integer, nullable=False, server_default="0"),
+    Column("band_day", Integer),
+    comment="What was told of each key, so that it is told once.",
+)
+
+block_graces = Table(
+    "block_graces",
+    metadata,
+    Column("serial", String(32), primary_key=True),
+    # Whole microseconds.
+    Column("grace", BigInteger, nullable=False),
+    comment="For how long a blocked key works on, where its issuer says so (R95).",
+)
+
+guest_listers = Table(
+    "guest_listers",
+    metadata,
+    Column("svm_id", ForeignKey("svms.id", ondelete="CASCADE"), primary_key=True),
+    comment="The SVMs that report their guests one by one; the others report counts.",
+)
+
+guests = Table(
+    "guests",
+    metadata,
+    Column("svm_id", ForeignKey("svms.id", ondelete="CASCADE"), primary_key=True),
+    Column("instance_uuid", String(64), primary_key=True),
+    # NULL: unknown, counts as a server.
+    Column("os_class", String(16)),
+    # NULL: protected now.
+    Column("last_protected_at", Instant),
+    Column("counted", Boolean, nullable=False),
+    comment="The guests beside each SVM, as last reported (R69, R91).",
+    sqlite_with_rowid=False,
+)
+
+protections = Table(
+    "protections",
+    metadata,
+    Column("serial", String(32), primary_key=True),
+    Column("instance_uuid", String(64), primary_key=True),
+    Column("last_protected_at", Instant, nullable=False, index=True),
+    comment="Guests that a key covered until they moved, went, or their SVM got another key.",
     sqlite_with_rowid=False,
 )

@@ -40,6 +40,7 @@ class TaskRecord:
     finished_at: datetime | None = None
     advice: tuple[Advice, ...] = ()
     number: int = 0
+    rerun_of: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +88,7 @@ _INSERT_TASKS = BulkInsert(
         *_COUNTS,
         "created_by",
         "advice",
+        "rerun_of",
     ),
 )
 _OUTCOME_COLUMNS = (
@@ -134,6 +136,7 @@ def insert_tasks(connection: Connection, records: Sequence[TaskRecord]) -> None:
             *(record.counts.get(state, 0) for state in OutcomeState),
             record.created_by,
             _names(record.advice),
+            record.rerun_of,
         )
         for record in records
     ]
@@ -276,6 +279,7 @@ def _task(row: Row[Any]) -> TaskRecord:
         counts={state: values[state.name.lower()] for state in OutcomeState},
         created_by=row.created_by,
         advice=_advice(row.advice),
+        rerun_of=row.rerun_of,
     )
 
 

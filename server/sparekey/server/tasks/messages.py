@@ -70,4 +70,5 @@ def task_message(
         outcomes=[outcome_message(outcome, predicted=predicted) for outcome in outcomes],
         created_by=task.created_by,
         advice=[ADVICE[advice] for advice in task.advice],  # type: ignore[misc]
+        rerun_of=task.rerun_of,
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
@@ -13,11 +13,14 @@ from sparekey.licensing.changes import Transition
 from sparekey.licensing.coverage import advise, installation_advice
 from sparekey.licensing.instructions import Instruction
 from sparekey.licensing.keyring import Keyring, Role, Slot
+from sparekey.licensing.keys import KeyKind
 from sparekey.licensing.refusals import Refusal
 from sparekey.licensing.scopes import OneCluster, PickedSvms, Scope, resolve
+from sparekey.licensing.subscriptions import in_grace
 from sparekey.licensing.tasks import OutcomeState, predict
 from sparekey.server.store.instructions import Action, StoredInstruction, load_pending
 from sparekey.server.store.keys import StoredKey, load_keys
+from sparekey.server.store.subscriptions import load_subscriptions
 from sparekey.server.store.svms import SvmRecord, load_scope
 from sparekey.server.tasks.waiting import foresee
 from sparekey.v1 import error_pb2
@@ -36,6 +39,10 @@ class TaskOrder:
         wait: How long SVMs that are offline are waited for.
         actor: Who asks.
         task_id: The id that the task gets.
+        rerun_of: The task of which this is another run (R61).
+        in_grace_too: Whether SVMs under a subscription in its grace are taken, as they are for
+            an older task that runs again and for the server's own renewals, not for a new
+            task (R52).
     """
 
     serial: str
@@ -45,6 +52,8 @@ class TaskOrder:
     wait: timedelta
     actor: str
     task_id: str
+    rerun_of: str = ""
+    in_grace_too: bool = False
 
 
 @dataclass(slots=True)
@@ -181,14 +190,72 @@ def plan_task(
     Raises:
         CallRefused: the key cannot be used, or the scope is wrong or empty.
     """
+    _refuse_key_in_grace(connection, order, workspace.keys, now)
     key = usable_key(order, workspace.keys, now)
     selected = gather(connection, workspace, order)
     slot = Slot(key.key.type, order.role)
-    plans = tuple(plan_svm(workspace, svm_id, key, slot, now) for svm_id in selected)
+    barred = _in_grace(connection, workspace, order, selected, now)
+    plans = tuple(
+        SvmPlan(
+            svm_id,
+            OutcomeState.REFUSED,
+            workspace.svms[svm_id].keyring,
+            reason=Refusal.SUBSCRIPTION_IN_GRACE,
+        )
+        if svm_id in barred
+        else plan_svm(workspace, svm_id, key, slot, now)
+        for svm_id in selected
+    )
     advice: tuple[Advice, ...] = ()
     if not isinstance(order.scope, PickedSvms):
         advice = installation_advice(plan.keyring for plan in plans)
     return TaskPlan(plans, advice)
+
+
+def _refuse_key_in_grace(
+    connection: Connection, order: TaskOrder, keys: Mapping[str, StoredKey], now: datetime
+) -> None:
+    """Refuse a new task with a key whose subscription is in its grace (R52)."""
+    stored = keys.get(order.serial)
+    if order.in_grace_too or stored is None or stored.key.kind is not KeyKind.SUBSCRIPTION:
+        return
+    if in_grace([order.serial], load_subscriptions(connection, [order.serial]), now):
+        raise CallRefused(
+            error_pb2.ERROR_REASON_SUBSCRIPTION_IN_GRACE,
+            f"the subscription of the key {order.serial} is in its grace period, which takes no"
+            " new task; have it renewed, or run an older task again",
+            metadata={"serial": order.serial},
+        )
+
+
+def _in_grace(
+    connection: Connection,
+    workspace: Workspace,
+    order: TaskOrder,
+    selected: Sequence[str],
+    now: datetime,
+) -> set[str]:
+    """The SVMs that run under a subscription in its grace; none where that is no hindrance.
+
+    To a reserve the subscription itself is the hindrance, whatever its state (R13, R77).
+    """
+    if order.in_grace_too or order.role is Role.RESERVE:
+        return set()
+    subscribed = {
+        svm_id: serials
+        for svm_id in selected
+        if (
+            serials := [
+                held.key.serial
+                for held in workspace.svms[svm_id].keyring.actives()
+                if held.key.kind is KeyKind.SUBSCRIPTION
+            ]
+        )
+    }
+    if not subscribed:
+        return set()
+    known = load_subscriptions(connection, {one for some in subscribed.values() for one in some})
+    return {svm_id for svm_id, serials in subscribed.items() if in_grace(serials, known, now)}
 
 
 def action_for(serial: str, svm_id: str, slot: Slot, task_id: str | None) -> StoredInstruction:

@@ -14,6 +14,7 @@ from sparekey.licensing.keyring import Role, Slot
 from sparekey.licensing.refusals import explain
 from sparekey.licensing.scopes import PickedSvms
 from sparekey.licensing.tasks import OutcomeState, TaskState, task_state
+from sparekey.server.life.clock_watch import rollback_refusal
 from sparekey.server.store.instructions import (
     InstructionState,
     StoredInstruction,
@@ -63,7 +64,11 @@ class StartTask:
 
     order: TaskOrder
     retry: Retry
-    response: type[license_pb2.ActivateResponse] | type[license_pb2.RenewResponse]
+    response: (
+        type[license_pb2.ActivateResponse]
+        | type[license_pb2.RenewResponse]
+        | type[license_pb2.RunTaskResponse]
+    )
 
 
 @dataclass(slots=True)
@@ -85,6 +90,7 @@ def start_tasks(
     """Start tasks in order; the answer to each is its response message."""
     connection = transaction.connection
     answered = earlier_answers(connection, [request.retry for request in requests])
+    rollback = rollback_refusal(connection, transaction.now)
     workspace = _load(connection, requests)
     writes = _Writes()
     answers: list[Message | CallRefused] = []
@@ -96,6 +102,8 @@ def start_tasks(
         try:
             if earlier is not None:
                 raise earlier
+            if rollback is not None:
+                raise rollback
             plan = plan_task(connection, workspace, request.order, transaction.now)
         except CallRefused as refused:
             answers.append(refused)
@@ -117,6 +125,9 @@ def dry_run(connection: Connection, order: TaskOrder, now: datetime) -> license_
     Raises:
         CallRefused: as starting the task would be refused.
     """
+    rollback = rollback_refusal(connection, now)
+    if rollback is not None:
+        raise rollback
     workspace = Workspace()
     workspace.keys.update(load_keys(connection, [order.serial]))
     plan = plan_task(connection, workspace, order, now)
@@ -137,6 +148,7 @@ def dry_run(connection: Connection, order: TaskOrder, now: datetime) -> license_
         state=task_state(counts),
         finished_at=now,
         advice=plan.advice,
+        rerun_of=order.rerun_of,
     )
     if len(outcomes) > MAX_DRY_RUN_OUTCOMES:
         outcomes.sort(key=lambda outcome: (outcome.reason is None, outcome.svm_id))
@@ -202,6 +214,7 @@ def _start(
         state=state,
         finished_at=None if state is TaskState.RUNNING else now,
         advice=plan.advice,
+        rerun_of=order.rerun_of,
     )
     writes.tasks.append(task)
     writes.outcomes.extend(outcomes)
