@@ -1,6 +1,7 @@
 """Random fleets for Hypothesis: sound keyrings that the rules themselves could have made."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 from hypothesis import strategies as st
@@ -13,6 +14,12 @@ from sparekey.licensing.instructions import Instruction, follow
 from sparekey.licensing.keyring import EMPTY, Keyring
 from sparekey.licensing.keys import Edition, KeyKind, KeyOrigin, KeyType, LicenseKey
 from sparekey.licensing.settling import settle
+from sparekey.licensing.subscriptions import (
+    NO_SUBSCRIPTIONS,
+    OVER,
+    Subscription,
+    SubscriptionState,
+)
 from sparekey.licensing.transitions import add_active, add_reserve, block
 from sparekey.licensing.walking import AddGuests, BlockKey, EndKey, WhatIf
 
@@ -109,9 +116,28 @@ def fleets(draw: st.DrawFn) -> tuple[list[LicenseKey], list[SvmSituation], list[
 Act = tuple[datetime, Instruction]
 
 
+@st.composite
+def subscriptions_of(draw: st.DrawFn, pool: list[LicenseKey]) -> dict[str, Subscription]:
+    """What providers say of some of the keys that are subscriptions."""
+    found = {}
+    for one in pool:
+        if one.kind is KeyKind.SUBSCRIPTION and draw(st.booleans()):
+            found[one.serial] = Subscription(
+                state=draw(st.sampled_from(SubscriptionState)),
+                said_at=day(draw(st.integers(-20, 0))),
+                ends_at=draw(st.none() | st.integers(-10, 70).map(day)),
+                grace=timedelta(days=draw(st.integers(0, 20))),
+                stops_protection=draw(st.booleans()),
+            )
+    return found
+
+
 def walk_slowly(
-    svm: SvmSituation, what_if: list[WhatIf], acts: list[Act] | None = None
-) -> Iterator[tuple[datetime, Keyring, GuestMix]]:
+    svm: SvmSituation,
+    what_if: list[WhatIf],
+    acts: list[Act] | None = None,
+    subscriptions: Mapping[str, Subscription] = NO_SUBSCRIPTIONS,
+) -> Iterator[tuple[datetime, Keyring, GuestMix, Mapping[str, Subscription]]]:
     """The SVM at each half day, each step made from the step before: no cleverness.
 
     All that happens in random fleets happens on whole days.
@@ -133,23 +159,31 @@ def walk_slowly(
                     )
             elif isinstance(change, BlockKey):
                 keyring = block(keyring, change.serial, now).keyring
+            elif change.serial in subscriptions:
+                known = subscriptions[change.serial]
+                if known.state_at(now) not in OVER:
+                    ended = replace(known, state=SubscriptionState.CANCELLED_HARD)
+                    subscriptions = {**subscriptions, change.serial: ended}
             else:
                 keyring = _end(keyring, change.serial, now)
         while waiting and waiting[0][0] <= now:
             result = follow(keyring, waiting.pop(0)[1], now)
             assert isinstance(result, Transition), result
             keyring = result.keyring
-        yield now, keyring, guests
+        yield now, keyring, guests, subscriptions
 
 
 def gaps_met(
-    svm: SvmSituation, what_if: list[WhatIf], acts: list[Act] | None = None
+    svm: SvmSituation,
+    what_if: list[WhatIf],
+    acts: list[Act] | None = None,
+    subscriptions: Mapping[str, Subscription] = NO_SUBSCRIPTIONS,
 ) -> set[tuple[datetime, OsClass]]:
     """The half days at which a class of the SVM's guests is uncovered."""
     return {
         (now, os_class)
-        for now, keyring, guests in walk_slowly(svm, what_if, acts)
-        for os_class in uncovered_classes(keyring, guests, now)
+        for now, keyring, guests, known in walk_slowly(svm, what_if, acts, subscriptions)
+        for os_class in uncovered_classes(keyring, guests, now, subscriptions=known)
     }
 
 

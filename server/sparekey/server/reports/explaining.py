@@ -14,6 +14,7 @@ from sparekey.licensing.refusals import explain
 from sparekey.licensing.settling import settle
 from sparekey.licensing.story import Sentence, ToldChange, tell_change
 from sparekey.server.fleet.changes import svm_not_found
+from sparekey.server.reports.gathering import key_terms
 from sparekey.server.store.events import newest_events_of_svm
 from sparekey.server.store.instructions import load_pending
 from sparekey.server.store.svms import SvmRecord, load_svms
@@ -66,15 +67,16 @@ def explain_svm(connection: Connection, svm_id: str, now: datetime) -> Explanati
     svm = SvmSituation(
         svm_id, record.keyring, record.guests, record.cluster, record.host_uuid, record.host_cpu
     )
+    terms = key_terms(connection)
     events = newest_events_of_svm(connection, svm_id, tuple(_KINDS), _LONGEST + 1)
     waiting = len(load_pending(connection, [svm_id]).get(svm_id, ()))
     tasks = load_tasks(connection, {event.task_id for event in events if event.task_id})
     askers = {task_id: task.created_by for task_id, task in tasks.items()}
     told = [_tell(event, svm_id, askers) for event in events[-_LONGEST:]]
     return Explanation(
-        [*tell_present(svm, now), *_caveats(record, waiting, now)],
+        [*tell_present(svm, now, terms), *_caveats(record, waiting, now)],
         told,
-        tell_outlook(svm, now, now + _AHEAD),
+        tell_outlook(svm, now, now + _AHEAD, terms),
         len(events) > _LONGEST,
     )
 
