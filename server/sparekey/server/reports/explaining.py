@@ -15,7 +15,7 @@ from sparekey.licensing.settling import settle
 from sparekey.licensing.story import Sentence, ToldChange, tell_change
 from sparekey.server.fleet.changes import svm_not_found
 from sparekey.server.reports.gathering import key_terms
-from sparekey.server.store.events import newest_events_of_svm
+from sparekey.server.store.events import newest_events_of_keys, newest_events_of_svm
 from sparekey.server.store.instructions import load_pending
 from sparekey.server.store.svms import SvmRecord, load_svms
 from sparekey.server.store.tasks import load_tasks
@@ -35,7 +35,17 @@ _TOLD_AS_WRITTEN = {
     event_pb2.EVENT_KIND_CLONE_REFUSED: (),
     event_pb2.EVENT_KIND_CLOCK_SKEW: ("R82",),
     event_pb2.EVENT_KIND_DEADLINE_EXCEEDED: ("R78",),
+    event_pb2.EVENT_KIND_KEYS_VOIDED: ("R82",),
 }
+
+
+_TOLD_OF_KEYS = {
+    event_pb2.EVENT_KIND_KEY_BLOCKED: ("R72",),
+    event_pb2.EVENT_KIND_KEY_RENEWED_BY_CODE: ("R16",),
+    event_pb2.EVENT_KIND_RENEWAL_CONTACT_FAILED: ("R17", "R88"),
+    event_pb2.EVENT_KIND_SUBSCRIPTION_CHANGED: ("R62", "R96"),
+}
+"""What happens to the keys that the SVM holds, wherever they are held."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +78,10 @@ def explain_svm(connection: Connection, svm_id: str, now: datetime) -> Explanati
         svm_id, record.keyring, record.guests, record.cluster, record.host_uuid, record.host_cpu
     )
     terms = key_terms(connection)
-    events = newest_events_of_svm(connection, svm_id, tuple(_KINDS), _LONGEST + 1)
+    of_svm = newest_events_of_svm(connection, svm_id, _KINDS, _LONGEST + 1)
+    held = sorted({one.key.serial for one in record.keyring.slots.values()})
+    of_keys = newest_events_of_keys(connection, held, tuple(_TOLD_OF_KEYS), _LONGEST + 1)
+    events = sorted([*of_svm, *of_keys], key=lambda event: event.cursor)
     waiting = len(load_pending(connection, [svm_id]).get(svm_id, ()))
     tasks = load_tasks(connection, {event.task_id for event in events if event.task_id})
     askers = {task_id: task.created_by for task_id, task in tasks.items()}
@@ -113,7 +126,8 @@ def _tell(event: event_pb2.Event, svm_id: str, askers: Mapping[str, str]) -> Sen
         return Sentence(text, ("R15", "R77"), at, cursor)
     message = event.message[:1].upper() + event.message[1:]
     text = message if message.endswith(".") else f"{message}."
-    return Sentence(text, _TOLD_AS_WRITTEN.get(event.kind, ()), at, cursor)
+    rules = (_TOLD_AS_WRITTEN | _TOLD_OF_KEYS).get(event.kind, ())
+    return Sentence(text, rules, at, cursor)
 
 
 _KINDS = (

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, func, select
+from sqlalchemy import ColumnElement, Connection, and_, func, select
 
 from sparekey.server.store import schema
 from sparekey.v1 import event_pb2
@@ -53,9 +53,25 @@ def newest_events_of_svm(
     connection: Connection, svm_id: str, kinds: Sequence[int], size: int
 ) -> list[event_pb2.Event]:
     """The newest events of some kinds about one SVM, oldest first."""
+    return _newest(connection, and_(_events.c.svm_id == svm_id, _events.c.kind.in_(kinds)), size)
+
+
+def newest_events_of_keys(
+    connection: Connection, serials: Sequence[str], kinds: Sequence[int], size: int
+) -> list[event_pb2.Event]:
+    """The newest events of some kinds about keys and no SVM, oldest first."""
+    condition = and_(
+        _events.c.serial.in_(serials), _events.c.svm_id.is_(None), _events.c.kind.in_(kinds)
+    )
+    return _newest(connection, condition, size)
+
+
+def _newest(
+    connection: Connection, condition: ColumnElement[bool], size: int
+) -> list[event_pb2.Event]:
     query = (
         select(_events.c.cursor, _events.c.content)
-        .where(_events.c.svm_id == svm_id, _events.c.kind.in_(kinds))
+        .where(condition)
         .order_by(_events.c.cursor.desc())
         .limit(size)
     )
