@@ -33,6 +33,10 @@ _STYLES = {
     event_pb2.EVENT_KIND_TASK_CANCELLED: CAUTION,
     event_pb2.EVENT_KIND_KEY_RENEWED_BY_CODE: GOOD,
 }
+_SEVERITY_STYLES = {
+    event_pb2.SEVERITY_WARNING: CAUTION,
+    event_pb2.SEVERITY_CRITICAL: BAD,
+}
 _CHANGE_STYLES = {
     keyring_pb2.KEYRING_CHANGE_KIND_KEY_EXPIRED: BAD,
     keyring_pb2.KEYRING_CHANGE_KIND_KEY_BLOCKED: BAD,
@@ -84,7 +88,7 @@ def event_words(event: event_pb2.Event) -> str:
 def _style(event: event_pb2.Event) -> str:
     if event.HasField("change"):
         return _CHANGE_STYLES.get(event.change.kind, "")
-    return _STYLES.get(event.kind, "")
+    return _STYLES.get(event.kind) or _SEVERITY_STYLES.get(event.severity, "")
 
 
 def _what(event: event_pb2.Event) -> str:

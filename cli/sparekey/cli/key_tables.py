@@ -21,7 +21,7 @@ from sparekey.cli.cells import (
     word,
 )
 from sparekey.cli.relative_time import iso, iso_date, relative
-from sparekey.v1 import key_pb2
+from sparekey.v1 import key_pb2, subscription_pb2
 from sparekey.wire.timestamps import instant_or_none
 
 _SOON = timedelta(days=30)
@@ -39,7 +39,7 @@ def key_table(keys: Iterable[key_pb2.Key], now: datetime) -> Table:
         table.add_row(
             cell(key.serial),
             cell(_described(key)),
-            cell(key.unit_limit),
+            _limit(key),
             _svms(key),
             _ends(key, now),
         )
@@ -56,6 +56,7 @@ def key_details(key: key_pb2.Key, now: datetime) -> Table:
         ("edition", word(key_pb2.Edition, key.edition)),
         ("came by", word(key_pb2.KeyOrigin, key.origin)),
         ("limit", f"{key.unit_limit} {_unit(key.type)}"),
+        ("in use", f"{key.units_used} {_unit(key.type)}"),
         ("valid from", instant_cell(instant_or_none(key, "not_before"))),
         ("ends", f"{iso(ends)} ({relative(ends, now)})" if ends else "no end"),
         ("added", instant_cell(instant_or_none(key, "added_at"))),
@@ -68,7 +69,51 @@ def key_details(key: key_pb2.Key, now: datetime) -> Table:
         rows.append(("renews", key.renews_serial))
     if blocked := instant_or_none(key, "blocked_at"):
         rows.append(("blocked", cell(f"since {iso(blocked)}", BAD)))
+    if key.HasField("subscription"):
+        rows.extend(_subscription(key.subscription, now))
     return facts(rows)
+
+
+def _subscription(
+    status: subscription_pb2.SubscriptionStatus, now: datetime
+) -> list[tuple[str, object]]:
+    """What is known of a subscription."""
+    ends = instant_or_none(status, "ends_at")
+    grace = instant_or_none(status, "grace_ends_at")
+    rows: list[tuple[str, object]] = [
+        ("subscription", _subscription_state(status)),
+        ("runs until", f"{iso(ends)} ({relative(ends, now)})" if ends else "no end"),
+    ]
+    if grace is not None and grace != ends:
+        rows.append(("grace until", f"{iso(grace)} ({relative(grace, now)})"))
+    if status.stops_protection:
+        rows.append(("at its end", "protection stops too"))
+    if status.provider_url:
+        rows.append(("provider", status.provider_url))
+    rows.append(("last read", instant_cell(instant_or_none(status, "polled_at"))))
+    return rows
+
+
+_STATE_STYLES = {
+    subscription_pb2.SUBSCRIPTION_STATE_ACTIVE: GOOD,
+    subscription_pb2.SUBSCRIPTION_STATE_EXPIRED: BAD,
+    subscription_pb2.SUBSCRIPTION_STATE_CANCELLED_HARD: BAD,
+}
+
+
+def _subscription_state(status: subscription_pb2.SubscriptionStatus) -> Text:
+    state = word(subscription_pb2.SubscriptionState, status.state)
+    return cell(state, _STATE_STYLES.get(status.state, CAUTION))
+
+
+def _limit(key: key_pb2.Key) -> Text:
+    """The units allowed, and below them those in use, where there are any."""
+    text = cell(key.unit_limit)
+    if key.units_used:
+        full = 10 * key.units_used >= 9 * key.unit_limit
+        over = 10 * key.units_used > 11 * key.unit_limit
+        text.append(f"\n{key.units_used} used", BAD if over else CAUTION if full else FAINT)
+    return text
 
 
 def _described(key: key_pb2.Key) -> str:
@@ -103,6 +148,15 @@ def _ends(key: key_pb2.Key, now: datetime) -> Text:
     if blocked := instant_or_none(key, "blocked_at"):
         text = cell("blocked", BAD)
         text.append(f"\n{iso_date(blocked)}", FAINT)
+        return text
+    if key.HasField("subscription"):
+        status = key.subscription
+        text = _subscription_state(status)
+        grace = instant_or_none(status, "grace_ends_at")
+        if status.state == subscription_pb2.SUBSCRIPTION_STATE_GRACE and grace is not None:
+            text.append(f"\nuntil {iso_date(grace)}", FAINT)
+        elif ends := instant_or_none(status, "ends_at"):
+            text.append(f"\n{iso_date(ends)}", FAINT)
         return text
     ends = instant_or_none(key, "expires_at")
     starts = instant_or_none(key, "not_before")

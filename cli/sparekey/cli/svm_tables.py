@@ -37,6 +37,27 @@ _MODE_STYLES = {
 }
 
 
+_STATUS_STYLES = {
+    fleet_pb2.SVM_STATUS_OK: GOOD,
+    fleet_pb2.SVM_STATUS_WARNING: CAUTION,
+    fleet_pb2.SVM_STATUS_CRITICAL: BAD,
+}
+_REASONS = {
+    fleet_pb2.SVM_STATUS_REASON_NO_ACTIVE_KEY: "no active key: activate it",
+    fleet_pb2.SVM_STATUS_REASON_KEY_EXPIRED: "its key has expired: activate it with another",
+    fleet_pb2.SVM_STATUS_REASON_KEY_BLOCKED: "its key is blocked: activate it with another",
+    fleet_pb2.SVM_STATUS_REASON_KEY_VOID: "its clock was changed: register and activate it anew",
+    fleet_pb2.SVM_STATUS_REASON_SUBSCRIPTION_OVER: (
+        "its subscription is over: have it renewed, then run its task again"
+    ),
+    fleet_pb2.SVM_STATUS_REASON_SUBSCRIPTION_PAUSED: "its subscription is paused or not begun",
+    fleet_pb2.SVM_STATUS_REASON_SUBSCRIPTION_IN_GRACE: "its subscription is in its grace period",
+    fleet_pb2.SVM_STATUS_REASON_EXPIRES_SOON: "its key ends soon and has no reserve: add one",
+    fleet_pb2.SVM_STATUS_REASON_UNCOVERED_OS_CLASS: "it has guests that no key covers",
+    fleet_pb2.SVM_STATUS_REASON_SILENT: "nothing was heard of it for two hours",
+}
+
+
 def svm_table(svms: Iterable[fleet_pb2.Svm], now: datetime) -> Table:
     """SVMs, one a row, in the order given, by the keys that they hold now.
 
@@ -59,7 +80,7 @@ def svm_table(svms: Iterable[fleet_pb2.Svm], now: datetime) -> Table:
             _name(svm),
             NameCell(cell(svm.cluster or "-"), narrow=8),
             _link(svm),
-            _mode(svm),
+            _mode(svm, with_status=True),
             _keys(actives) if actives else cell("none", BAD),
             _keys(reserves) if reserves else cell("none", FAINT),
             _ends(actives, bool(reserves), now),
@@ -75,6 +96,7 @@ def svm_details(svm: fleet_pb2.Svm, now: datetime) -> Group:
         ("cluster", svm.cluster or "-"),
         ("link", _link(svm)),
         ("mode", _mode(svm)),
+        ("status", _status(svm)),
         (
             "guests",
             f"{guests.servers} servers, {guests.desktops} desktops, {guests.unknown} unknown",
@@ -141,8 +163,21 @@ def _link(svm: fleet_pb2.Svm) -> Text:
     return text
 
 
-def _mode(svm: fleet_pb2.Svm) -> Text:
-    return cell(word(fleet_pb2.ProtectionMode, svm.mode), _MODE_STYLES.get(svm.mode, ""))
+def _status(svm: fleet_pb2.Svm) -> Text:
+    """How it is, and in words why."""
+    text = cell(word(fleet_pb2.SvmStatus, svm.status), _STATUS_STYLES.get(svm.status, ""))
+    for reason in svm.status_reasons:
+        text.append(f"\n{_REASONS.get(reason, word(fleet_pb2.SvmStatusReason, reason))}")
+    return text
+
+
+def _mode(svm: fleet_pb2.Svm, *, with_status: bool = False) -> Text:
+    """The mode; in lists with the status below it, where that is not OK."""
+    text = cell(word(fleet_pb2.ProtectionMode, svm.mode), _MODE_STYLES.get(svm.mode, ""))
+    if with_status and svm.status in _STATUS_STYLES and svm.status != fleet_pb2.SVM_STATUS_OK:
+        status = word(fleet_pb2.SvmStatus, svm.status)
+        text.append(f"\n{status}", _STATUS_STYLES[svm.status])
+    return text
 
 
 def _keys(keys: Sequence[keyring_pb2.HeldKey]) -> KeyLines:

@@ -90,6 +90,24 @@ def watch(context: typer.Context, task_id: TaskId) -> None:
     raise typer.Exit(exit_code(task))
 
 
+@app.command("run")
+def run_again(
+    context: typer.Context, task_id: TaskId, dry_run: DryRun = False, request_id: RequestId = ""
+) -> None:
+    """Run a task again: its key, or the one that renewed it, to its scope as that is now.
+
+    For a subscription that is over: have it renewed by its provider first.
+    """
+    session = session_of(context)
+    request = license_pb2.RunTaskRequest(
+        task_id=task_id, validate_only=dry_run, request_id=request_id
+    )
+    task = session.connection.call(session.connection.licenses.RunTask, request).task
+    show_task(session, task, every_outcome=dry_run)
+    if dry_run:
+        session.note("dry run: nothing was started")
+
+
 @app.command()
 def cancel(
     context: typer.Context, task_id: TaskId, dry_run: DryRun = False, request_id: RequestId = ""

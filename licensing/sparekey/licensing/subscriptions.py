@@ -11,6 +11,9 @@ from sparekey.licensing.keys import LicenseKey
 
 _NO_TIME = timedelta(0)
 
+RENEWAL_LEAD = timedelta(days=3)
+"""How long before a key's end the next one of an unlimited subscription is had."""
+
 
 class SubscriptionState(Enum):
     """The states of R96."""
@@ -136,11 +139,15 @@ def in_force(
 def has_new_key(subscription: Subscription, key: LicenseKey, now: datetime) -> bool:
     """Whether the provider has renewed a subscription beyond its present key (R60).
 
-    A key without end never needs a new one.
+    Of an unlimited one whose keys have ends, the next key is had `RENEWAL_LEAD` before the present
+    one ends: early enough to leave no gap, and not a new key at every question. A key without end
+    never needs a new one.
     """
     if key.expires_at is None or subscription.state_at(now) is not SubscriptionState.ACTIVE:
         return False
-    return subscription.ends_at is None or subscription.ends_at > key.expires_at
+    if subscription.ends_at is None:
+        return key.expires_at - now <= RENEWAL_LEAD
+    return subscription.ends_at > key.expires_at
 
 
 def in_grace(

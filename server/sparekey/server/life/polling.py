@@ -28,7 +28,7 @@ from sparekey.server.store.svms import holders, load_svms
 from sparekey.server.store.transaction import Transaction
 from sparekey.server.tasks.planning import TaskOrder
 from sparekey.server.tasks.starting import StartTask, start_tasks
-from sparekey.v1 import event_pb2, license_pb2
+from sparekey.v1 import error_pb2, event_pb2, license_pb2
 from sparekey.wire.errors import CallRefused
 from sparekey.wire.timestamps import from_duration, instant_or_none
 
@@ -170,6 +170,11 @@ def _succeed(transaction: Transaction, poll: Poll, stored: StoredSubscription) -
     """
     assert poll.successor is not None
     key, key_file = poll.successor
+    if key.has_expired_at(transaction.now):
+        raise CallRefused(
+            error_pb2.ERROR_REASON_KEY_EXPIRED,
+            f"the validity of its successor {key.serial} is over too",
+        )
     store_key(transaction, AddKey(key, key_file, ACTOR, _NO_RETRY, renews_serial=poll.serial))
     save_subscription(
         transaction.connection,

@@ -47,7 +47,8 @@ class ClockWatch:
 
     async def next_due(self) -> datetime | None:
         """Every minute, and at once where the clock went back."""
-        return min(self._next, self._clock.now() + CLOCK_MARK_INTERVAL)
+        now = self._clock.now()
+        return now if self._next - now > CLOCK_MARK_INTERVAL else self._next
 
     async def run_due(self) -> None:
         """Raise the mark, or tell that the clock is behind it."""
