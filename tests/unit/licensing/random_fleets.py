@@ -1,6 +1,6 @@
 """Random fleets for Hypothesis: sound keyrings that the rules themselves could have made."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
@@ -11,8 +11,9 @@ from sparekey.licensing.coverage import uncovered_classes
 from sparekey.licensing.forecast import SvmSituation
 from sparekey.licensing.guests import GuestMix, HostCpu, OsClass
 from sparekey.licensing.instructions import Instruction, follow
-from sparekey.licensing.keyring import EMPTY, Keyring
+from sparekey.licensing.keyring import EMPTY, Keyring, Slot
 from sparekey.licensing.keys import Edition, KeyKind, KeyOrigin, KeyType, LicenseKey
+from sparekey.licensing.renewal_plan import PlannedKey
 from sparekey.licensing.settling import settle
 from sparekey.licensing.subscriptions import (
     NO_SUBSCRIPTIONS,
@@ -198,3 +199,22 @@ def _end(keyring: Keyring, serial: str, now: datetime) -> Keyring:
             changed = type(held)(cut, held.installed_at, held.ended_at, held.blocked_at)
             keyring = keyring.with_(slot, changed)
     return settle(keyring, now).keyring
+
+
+def acts(
+    planned: Iterable[PlannedKey], pool: dict[str, LicenseKey], late: bool
+) -> dict[str, list[Act]]:
+    """What each SVM is told when all tasks run, as early or as late as they may."""
+    found: dict[str, list[Act]] = {}
+    for number, one in enumerate(planned, 0xF000):
+        span = (one.until - NOW).days
+        bought = key(number, one.type, edition=one.edition, starts=-1, ends=span, units=one.units)
+        object.__setattr__(bought, "not_before", one.starts_by)
+        used = pool[one.serial] if one.serial else bought
+        for task in one.tasks:
+            at: datetime = task.run_by if late else task.run_from
+            assert task.run_from <= task.run_by
+            for svm_id in task.svm_ids:
+                instruction = Instruction(Slot(one.type, task.role), used)
+                found.setdefault(svm_id, []).append((at, instruction))
+    return found

@@ -16,7 +16,7 @@ from sparekey.licensing.renewal_plan import plan_renewal
 from sparekey.licensing.subscriptions import Subscription, SubscriptionState
 from sparekey.licensing.walking import BlockKey, EndKey, KeyTerms, WhatIf
 
-from .random_fleets import NOW, UNTIL, day, fleets, gaps_met, key, subscriptions_of
+from .random_fleets import NOW, UNTIL, acts, day, fleets, gaps_met, key, subscriptions_of
 
 KEY = key(1, kind=KeyKind.SUBSCRIPTION, ends=10)
 SVM = SvmSituation(
@@ -103,3 +103,18 @@ def test_R96_walking_the_clock_meets_exactly_the_gaps_of_subscriptions_too(
             and found.gap.starts_at <= now < (found.gap.ends_at or UNTIL)
         }
         assert foreseen == gaps_met(one, what_if, None, subscriptions)
+
+
+@settings(max_examples=300, deadline=None)
+@given(fleets_with_subscriptions(), st.booleans())
+def test_R4_a_plan_closes_the_gaps_of_subscriptions_too_and_each_key_is_needed(
+    fleet: tuple[list[SvmSituation], list[WhatIf], dict[str, Subscription]], late: bool
+) -> None:
+    svms, what_if, subscriptions = fleet
+    plan = plan_renewal(svms, [], NOW, UNTIL, what_if, KeyTerms(subscriptions))
+    told = acts(plan.keys, {}, late)
+    for one in svms:
+        assert gaps_met(one, what_if, told.get(one.svm_id), subscriptions) == set()
+    for needed in plan.keys:
+        rest = acts([other for other in plan.keys if other is not needed], {}, late)
+        assert any(gaps_met(one, what_if, rest.get(one.svm_id), subscriptions) for one in svms)
