@@ -6,16 +6,17 @@ mode that is left to them: OFF, LIMITED, or still FULL in the grace of a blocked
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from enum import Enum
 
 from sparekey.licensing.coverage import covers
 from sparekey.licensing.guests import GuestMix, HostCpu, OsClass
-from sparekey.licensing.keyring import HeldKey, Keyring, Role, Slot, usable
+from sparekey.licensing.keyring import HeldKey, Keyring, Role, Slot
 from sparekey.licensing.keys import KeyKind, KeyOrigin
-from sparekey.licensing.modes import BLOCK_GRACE, Mode, mode_at
+from sparekey.licensing.modes import Mode, mode_at
 from sparekey.licensing.settling import settle
-from sparekey.licensing.walking import AddGuests, EndKey, Moment, WhatIf, walk
+from sparekey.licensing.subscriptions import OVER, SubscriptionState, in_force
+from sparekey.licensing.walking import NO_TERMS, AddGuests, EndKey, KeyTerms, Moment, WhatIf, walk
 
 
 class GapReason(Enum):
@@ -28,6 +29,7 @@ class GapReason(Enum):
     SUBSCRIPTION_ENDED = "SUBSCRIPTION_ENDED"
     KEY_BLOCKED = "KEY_BLOCKED"
     KEY_NOT_STARTED = "KEY_NOT_STARTED"
+    SUBSCRIPTION_PAUSED = "SUBSCRIPTION_PAUSED"
 
 
 _ENDED = {
@@ -139,11 +141,11 @@ class WalkedFleet:
         now: datetime,
         until: datetime,
         what_if: Sequence[WhatIf] = (),
-        block_grace: timedelta = BLOCK_GRACE,
+        terms: KeyTerms = NO_TERMS,
     ) -> None:
         self.now = now
         self.until = until
-        self._block_grace = block_grace
+        self._terms = terms
         self._changes = [change for change in what_if if not isinstance(change, AddGuests)]
         self._guests: dict[str, list[AddGuests]] = {}
         for change in what_if:
@@ -174,7 +176,7 @@ class WalkedFleet:
                     self.now,
                     self.until,
                     [*self._changes, *(grown or ())],
-                    block_grace=self._block_grace,
+                    self._terms,
                 )
             )
         return found
@@ -185,9 +187,7 @@ class WalkedFleet:
         found = self._gaps.get(id(course))
         if found is None:
             found = self._gaps[id(course)] = tuple(
-                gap
-                for os_class in OsClass
-                for gap in _gaps_of_class(course, os_class, self._block_grace)
+                gap for os_class in OsClass for gap in _gaps_of_class(course, os_class)
             )
         return found
 
@@ -225,11 +225,10 @@ def forecast(
     now: datetime,
     until: datetime,
     what_if: Sequence[WhatIf] = (),
-    *,
-    block_grace: timedelta = BLOCK_GRACE,
+    terms: KeyTerms = NO_TERMS,
 ) -> Forecast:
     """Every gap of the SVMs in [now, until), if nothing is done but what `what_if` says."""
-    fleet = WalkedFleet(now, until, what_if, block_grace)
+    fleet = WalkedFleet(now, until, what_if, terms)
     found: list[SvmGap] = []
     count = 0
     for svm in svms:
@@ -240,12 +239,10 @@ def forecast(
     return Forecast(now, until, count, tuple(found))
 
 
-def _gaps_of_class(
-    course: Sequence[Moment], os_class: OsClass, block_grace: timedelta
-) -> Iterator[Gap]:
+def _gaps_of_class(course: Sequence[Moment], os_class: OsClass) -> Iterator[Gap]:
     present: Gap | None = None
     for moment in course:
-        found = _gap_at(moment, os_class, block_grace)
+        found = _gap_at(moment, os_class)
         if present and found and _same_state(present, found):
             continue
         if present:
@@ -255,19 +252,26 @@ def _gaps_of_class(
         yield present
 
 
-def _gap_at(moment: Moment, os_class: OsClass, block_grace: timedelta) -> Gap | None:
+def _gap_at(moment: Moment, os_class: OsClass) -> Gap | None:
     if os_class not in moment.guests.classes():
         return None
     at, actives = moment.at, moment.keyring.actives()
     covering = [held for held in actives if covers(held.key.type, os_class)]
-    if any(usable(held, at) for held in covering):
+    terms = moment.terms
+    if any(in_force(held, at, terms.subscriptions) for held in covering):
         return None
     if not covering:
         reason = GapReason.NO_KEY_FOR_CLASS if actives else GapReason.NO_KEY
         return Gap(os_class, at, None, Mode.OFF, reason)
     held = covering[0]  # by R24 and R36 there is no other
-    mode = mode_at(Keyring({Slot(held.key.type, Role.ACTIVE): held}), at, block_grace=block_grace)
-    reason = _why(held, at)
+    mode = mode_at(
+        Keyring({Slot(held.key.type, Role.ACTIVE): held}),
+        at,
+        block_grace=terms.block_grace,
+        subscriptions=terms.subscriptions,
+        block_graces=terms.block_graces,
+    )
+    reason = _why(held, at, terms)
     return Gap(
         os_class,
         at,
@@ -281,7 +285,15 @@ def _gap_at(moment: Moment, os_class: OsClass, block_grace: timedelta) -> Gap | 
     )
 
 
-def _why(held: HeldKey, at: datetime) -> GapReason:
+def _why(held: HeldKey, at: datetime, terms: KeyTerms) -> GapReason:
+    subscription = terms.subscriptions.get(held.key.serial)
+    if subscription is not None and held.blocked_at is None:
+        state = subscription.state_at(at)
+        if state in OVER:
+            return GapReason.SUBSCRIPTION_ENDED
+        if state is SubscriptionState.PAUSED:
+            return GapReason.SUBSCRIPTION_PAUSED
+        return GapReason.KEY_NOT_STARTED
     if held.blocked_at is not None and not held.key.has_expired_at(held.blocked_at):
         return GapReason.KEY_BLOCKED
     if held.key.has_expired_at(at):

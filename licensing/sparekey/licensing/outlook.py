@@ -7,10 +7,12 @@ from sparekey.licensing.changes import ChangeKind
 from sparekey.licensing.coverage import covers, uncovered_classes
 from sparekey.licensing.forecast import Gap, GapReason, SvmSituation, WalkedFleet
 from sparekey.licensing.guests import OsClass
-from sparekey.licensing.keyring import HeldKey, Keyring, Role, Slot, usable
+from sparekey.licensing.keyring import HeldKey, Keyring, Role, Slot
 from sparekey.licensing.modes import Mode, mode_at
 from sparekey.licensing.settling import settle
 from sparekey.licensing.story import Sentence, key_name, upper_first
+from sparekey.licensing.subscriptions import Subscription, in_force
+from sparekey.licensing.walking import NO_TERMS, KeyTerms
 
 _MODES = {
     Mode.FULL: "everything works",
@@ -38,27 +40,34 @@ _WHY = {
     GapReason.KEY_EXPIRED: ("{key} has ended and no reserve took over", ("R71",)),
     GapReason.TRIAL_EXPIRED: ("{key} was a trial and is over", ("R70",)),
     GapReason.SUBSCRIPTION_ENDED: ("the subscription {key} has ended", ("R59", "R60")),
+    GapReason.SUBSCRIPTION_PAUSED: ("the subscription {key} is paused", ("R56", "R96")),
     GapReason.KEY_BLOCKED: ("{key} is blocked", ("R72", "R95")),
     GapReason.KEY_NOT_STARTED: ("{key} has not started, as the clock was set back", ("R82",)),
 }
 _PROMOTED = ChangeKind.RESERVE_PROMOTED
 
 
-def tell_present(svm: SvmSituation, now: datetime) -> list[Sentence]:
+def tell_present(svm: SvmSituation, now: datetime, terms: KeyTerms = NO_TERMS) -> list[Sentence]:
     """How the SVM stands at `now`, and under which keys; its guests by class."""
     keyring = settle(svm.keyring, now).keyring
-    mode = mode_at(keyring, now)
+    mode = mode_at(
+        keyring,
+        now,
+        block_grace=terms.block_grace,
+        subscriptions=terms.subscriptions,
+        block_graces=terms.block_graces,
+    )
     told = [
         Sentence(
             f"{svm.svm_id} is in {mode.value} mode: {_MODES[mode]}.",
             ("R95",) if mode is not Mode.LIMITED else ("R71", "R95"),
         )
     ]
-    told += [_of_key(held, keyring, now) for held in keyring.actives()]
+    told += [_of_key(held, keyring, now, terms) for held in keyring.actives()]
     if not svm.guests.total:
         told.append(Sentence("It reports no guests, so there is nothing to protect yet."))
-    fleet = WalkedFleet(now, now + timedelta(minutes=1))
-    uncovered = uncovered_classes(keyring, svm.guests, now)
+    fleet = WalkedFleet(now, now + timedelta(minutes=1), (), terms)
+    uncovered = uncovered_classes(keyring, svm.guests, now, subscriptions=terms.subscriptions)
     for os_class in OsClass:
         if os_class in uncovered:
             gap = next(one for one in fleet.gaps(svm) if one.os_class is os_class)
@@ -71,10 +80,12 @@ def tell_present(svm: SvmSituation, now: datetime) -> list[Sentence]:
     return told
 
 
-def tell_outlook(svm: SvmSituation, now: datetime, until: datetime) -> list[Sentence]:
+def tell_outlook(
+    svm: SvmSituation, now: datetime, until: datetime, terms: KeyTerms = NO_TERMS
+) -> list[Sentence]:
     """What time alone will do to the SVM in (now, until), oldest first."""
     found = sorted(
-        [*_promotions(svm, now, until), *_gaps_ahead(svm, now, until)],
+        [*_promotions(svm, now, until), *_gaps_ahead(svm, now, until, terms)],
         key=lambda sentence: sentence.at or now,
     )
     if not found:
@@ -82,11 +93,14 @@ def tell_outlook(svm: SvmSituation, now: datetime, until: datetime) -> list[Sent
     return found
 
 
-def _of_key(held: HeldKey, keyring: Keyring, now: datetime) -> Sentence:
+def _of_key(held: HeldKey, keyring: Keyring, now: datetime, terms: KeyTerms) -> Sentence:
     key = held.key
     name = key_name(Slot(key.type, Role.ACTIVE), key.serial)
     what = f"{key.kind.value.lower()}, {key.edition.value.lower()}"
-    if not usable(held, now):
+    subscription = terms.subscriptions.get(key.serial)
+    if held.blocked_at is None and subscription is not None:
+        return _of_subscription(name, what, subscription, now)
+    if not in_force(held, now):
         state = "is blocked" if held.blocked_at else f"ended on {_date(key.expires_at)}"
         if held.blocked_at is None and not key.has_expired_at(now):
             state = f"starts on {_date(key.not_before)} only"
@@ -105,6 +119,17 @@ def _of_key(held: HeldKey, keyring: Keyring, now: datetime) -> Sentence:
     return Sentence(f"{text}.", tuple(rules))
 
 
+def _of_subscription(name: str, what: str, subscription: Subscription, now: datetime) -> Sentence:
+    state = subscription.state_at(now).value.lower().replace("_", " ")
+    text = f"It runs under {name} ({what}), a subscription that its provider calls {state}"
+    ends, grace_ends = subscription.ends_at, subscription.grace_ends_at
+    if ends is not None:
+        text += f"; it {'ends' if ends > now else 'ended'} on {_date(ends)}"
+    if grace_ends is not None and grace_ends > now and grace_ends != ends:
+        text += f", and its grace lasts until {_date(grace_ends)}"
+    return Sentence(f"{text}.", ("R55", "R58", "R96"))
+
+
 def _promotions(svm: SvmSituation, now: datetime, until: datetime) -> Iterator[Sentence]:
     start = settle(svm.keyring, now).keyring
     for change in settle(start, until).changes:
@@ -117,8 +142,10 @@ def _promotions(svm: SvmSituation, now: datetime, until: datetime) -> Iterator[S
             )
 
 
-def _gaps_ahead(svm: SvmSituation, now: datetime, until: datetime) -> Iterator[Sentence]:
-    gaps: Sequence[Gap] = WalkedFleet(now, until).gaps(svm)
+def _gaps_ahead(
+    svm: SvmSituation, now: datetime, until: datetime, terms: KeyTerms
+) -> Iterator[Sentence]:
+    gaps: Sequence[Gap] = WalkedFleet(now, until, (), terms).gaps(svm)
     for gap in gaps:
         if gap.starts_at > now:
             text, rules = _gap_words(svm, gap, _WILL_BE_LEFT[gap.mode])

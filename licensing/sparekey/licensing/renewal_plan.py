@@ -9,14 +9,13 @@ is a packing problem; the largest needs come first, each into the fullest key th
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from sparekey.licensing.forecast import SvmSituation, WalkedFleet
 from sparekey.licensing.keyring import Role
 from sparekey.licensing.keys import Edition, KeyKind, KeyType, LicenseKey
-from sparekey.licensing.modes import BLOCK_GRACE
 from sparekey.licensing.needs import Need, NeedFinder, habits
-from sparekey.licensing.walking import BlockKey, EndKey, WhatIf
+from sparekey.licensing.walking import NO_TERMS, BlockKey, EndKey, KeyTerms, WhatIf
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,15 +85,14 @@ def plan_renewal(
     now: datetime,
     until: datetime,
     what_if: Sequence[WhatIf] = (),
-    *,
-    block_grace: timedelta = BLOCK_GRACE,
+    terms: KeyTerms = NO_TERMS,
 ) -> RenewalPlan:
     """The smallest plan that closes every gap that `forecast` finds for the same arguments.
 
     Keys that `what_if` blocks or ends are not counted on. Only commercial keys are used: a trial
     or a subscription would take the SVM's reserves away (R86).
     """
-    fleet = WalkedFleet(now, until, what_if, block_grace)
+    fleet = WalkedFleet(now, until, what_if, terms)
     finder = NeedFinder(fleet, habits(svms))
     wanted: dict[tuple[KeyType, Edition], dict[str, _Bundle]] = {}
     for svm in svms:

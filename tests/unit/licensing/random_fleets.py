@@ -1,6 +1,7 @@
 """Random fleets for Hypothesis: sound keyrings that the rules themselves could have made."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 from hypothesis import strategies as st
@@ -10,9 +11,16 @@ from sparekey.licensing.coverage import uncovered_classes
 from sparekey.licensing.forecast import SvmSituation
 from sparekey.licensing.guests import GuestMix, HostCpu, OsClass
 from sparekey.licensing.instructions import Instruction, follow
-from sparekey.licensing.keyring import EMPTY, Keyring
+from sparekey.licensing.keyring import EMPTY, Keyring, Slot
 from sparekey.licensing.keys import Edition, KeyKind, KeyOrigin, KeyType, LicenseKey
+from sparekey.licensing.renewal_plan import PlannedKey
 from sparekey.licensing.settling import settle
+from sparekey.licensing.subscriptions import (
+    NO_SUBSCRIPTIONS,
+    OVER,
+    Subscription,
+    SubscriptionState,
+)
 from sparekey.licensing.transitions import add_active, add_reserve, block
 from sparekey.licensing.walking import AddGuests, BlockKey, EndKey, WhatIf
 
@@ -109,9 +117,28 @@ def fleets(draw: st.DrawFn) -> tuple[list[LicenseKey], list[SvmSituation], list[
 Act = tuple[datetime, Instruction]
 
 
+@st.composite
+def subscriptions_of(draw: st.DrawFn, pool: list[LicenseKey]) -> dict[str, Subscription]:
+    """What providers say of some of the keys that are subscriptions."""
+    found = {}
+    for one in pool:
+        if one.kind is KeyKind.SUBSCRIPTION and draw(st.booleans()):
+            found[one.serial] = Subscription(
+                state=draw(st.sampled_from(SubscriptionState)),
+                said_at=day(draw(st.integers(-20, 0))),
+                ends_at=draw(st.none() | st.integers(-10, 70).map(day)),
+                grace=timedelta(days=draw(st.integers(0, 20))),
+                stops_protection=draw(st.booleans()),
+            )
+    return found
+
+
 def walk_slowly(
-    svm: SvmSituation, what_if: list[WhatIf], acts: list[Act] | None = None
-) -> Iterator[tuple[datetime, Keyring, GuestMix]]:
+    svm: SvmSituation,
+    what_if: list[WhatIf],
+    acts: list[Act] | None = None,
+    subscriptions: Mapping[str, Subscription] = NO_SUBSCRIPTIONS,
+) -> Iterator[tuple[datetime, Keyring, GuestMix, Mapping[str, Subscription]]]:
     """The SVM at each half day, each step made from the step before: no cleverness.
 
     All that happens in random fleets happens on whole days.
@@ -133,23 +160,31 @@ def walk_slowly(
                     )
             elif isinstance(change, BlockKey):
                 keyring = block(keyring, change.serial, now).keyring
+            elif change.serial in subscriptions:
+                known = subscriptions[change.serial]
+                if known.state_at(now) not in OVER:
+                    ended = replace(known, state=SubscriptionState.CANCELLED_HARD)
+                    subscriptions = {**subscriptions, change.serial: ended}
             else:
                 keyring = _end(keyring, change.serial, now)
         while waiting and waiting[0][0] <= now:
             result = follow(keyring, waiting.pop(0)[1], now)
             assert isinstance(result, Transition), result
             keyring = result.keyring
-        yield now, keyring, guests
+        yield now, keyring, guests, subscriptions
 
 
 def gaps_met(
-    svm: SvmSituation, what_if: list[WhatIf], acts: list[Act] | None = None
+    svm: SvmSituation,
+    what_if: list[WhatIf],
+    acts: list[Act] | None = None,
+    subscriptions: Mapping[str, Subscription] = NO_SUBSCRIPTIONS,
 ) -> set[tuple[datetime, OsClass]]:
     """The half days at which a class of the SVM's guests is uncovered."""
     return {
         (now, os_class)
-        for now, keyring, guests in walk_slowly(svm, what_if, acts)
-        for os_class in uncovered_classes(keyring, guests, now)
+        for now, keyring, guests, known in walk_slowly(svm, what_if, acts, subscriptions)
+        for os_class in uncovered_classes(keyring, guests, now, subscriptions=known)
     }
 
 
@@ -164,3 +199,22 @@ def _end(keyring: Keyring, serial: str, now: datetime) -> Keyring:
             changed = type(held)(cut, held.installed_at, held.ended_at, held.blocked_at)
             keyring = keyring.with_(slot, changed)
     return settle(keyring, now).keyring
+
+
+def acts(
+    planned: Iterable[PlannedKey], pool: dict[str, LicenseKey], late: bool
+) -> dict[str, list[Act]]:
+    """What each SVM is told when all tasks run, as early or as late as they may."""
+    found: dict[str, list[Act]] = {}
+    for number, one in enumerate(planned, 0xF000):
+        span = (one.until - NOW).days
+        bought = key(number, one.type, edition=one.edition, starts=-1, ends=span, units=one.units)
+        object.__setattr__(bought, "not_before", one.starts_by)
+        used = pool[one.serial] if one.serial else bought
+        for task in one.tasks:
+            at: datetime = task.run_by if late else task.run_from
+            assert task.run_from <= task.run_by
+            for svm_id in task.svm_ids:
+                instruction = Instruction(Slot(one.type, task.role), used)
+                found.setdefault(svm_id, []).append((at, instruction))
+    return found

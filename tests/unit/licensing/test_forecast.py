@@ -145,7 +145,7 @@ def test_walking_the_clock_meets_exactly_the_gaps_that_were_forecast(
             if found.gap.starts_at <= now < (found.gap.ends_at or UNTIL)
         }
         assert foreseen == gaps_met(one, what_if)
-        for now, keyring, guests in walk_slowly(one, what_if):
+        for now, keyring, guests, _ in walk_slowly(one, what_if):
             for found in mine:
                 if found.gap.starts_at <= now < (found.gap.ends_at or UNTIL):
                     assert guests.count(found.gap.os_class) <= found.guests

@@ -1,20 +1,18 @@
 """A plan closes every gap, and not one of its keys is too many."""
 
-from collections.abc import Iterable
-from datetime import datetime, timedelta
+from datetime import timedelta
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sparekey.licensing.forecast import SvmSituation
 from sparekey.licensing.guests import GuestMix, HostCpu
-from sparekey.licensing.instructions import Instruction
 from sparekey.licensing.keyring import HeldKey, Keyring, Role, Slot
 from sparekey.licensing.keys import Edition, KeyKind, KeyType, LicenseKey
-from sparekey.licensing.renewal_plan import PlannedKey, StorageKey, plan_renewal
+from sparekey.licensing.renewal_plan import StorageKey, plan_renewal
 from sparekey.licensing.walking import BlockKey, EndKey, WhatIf
 
-from .random_fleets import NOW, UNTIL, Act, day, fleets, gaps_met, key
+from .random_fleets import NOW, UNTIL, acts, day, fleets, gaps_met, key
 
 
 def svm(
@@ -105,25 +103,6 @@ def test_a_key_that_is_supposed_to_be_blocked_is_not_counted_on() -> None:
     assert reused.serial == key(2).serial
     blocked = plan_renewal(fleet, storage, NOW, UNTIL, [BlockKey(key(2).serial, day(3))])
     assert [one.serial for one in blocked.keys] == [None]
-
-
-def acts(
-    planned: Iterable[PlannedKey], pool: dict[str, LicenseKey], late: bool
-) -> dict[str, list[Act]]:
-    """What each SVM is told when all tasks run, as early or as late as they may."""
-    found: dict[str, list[Act]] = {}
-    for number, one in enumerate(planned, 0xF000):
-        span = (one.until - NOW).days
-        bought = key(number, one.type, edition=one.edition, starts=-1, ends=span, units=one.units)
-        object.__setattr__(bought, "not_before", one.starts_by)
-        used = pool[one.serial] if one.serial else bought
-        for task in one.tasks:
-            at: datetime = task.run_by if late else task.run_from
-            assert task.run_from <= task.run_by
-            for svm_id in task.svm_ids:
-                instruction = Instruction(Slot(one.type, task.role), used)
-                found.setdefault(svm_id, []).append((at, instruction))
-    return found
 
 
 @settings(max_examples=300, deadline=None)

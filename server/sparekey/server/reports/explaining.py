@@ -14,6 +14,7 @@ from sparekey.licensing.refusals import explain
 from sparekey.licensing.settling import settle
 from sparekey.licensing.story import Sentence, ToldChange, tell_change
 from sparekey.server.fleet.changes import svm_not_found
+from sparekey.server.reports.gathering import key_terms
 from sparekey.server.store.events import newest_events_of_keys, newest_events_of_svm
 from sparekey.server.store.instructions import load_pending
 from sparekey.server.store.svms import SvmRecord, load_svms
@@ -34,6 +35,7 @@ _TOLD_AS_WRITTEN = {
     event_pb2.EVENT_KIND_CLONE_REFUSED: (),
     event_pb2.EVENT_KIND_CLOCK_SKEW: ("R82",),
     event_pb2.EVENT_KIND_DEADLINE_EXCEEDED: ("R78",),
+    event_pb2.EVENT_KIND_KEYS_VOIDED: ("R82",),
 }
 
 
@@ -41,6 +43,7 @@ _TOLD_OF_KEYS = {
     event_pb2.EVENT_KIND_KEY_BLOCKED: ("R72",),
     event_pb2.EVENT_KIND_KEY_RENEWED_BY_CODE: ("R16",),
     event_pb2.EVENT_KIND_RENEWAL_CONTACT_FAILED: ("R17", "R88"),
+    event_pb2.EVENT_KIND_SUBSCRIPTION_CHANGED: ("R62", "R96"),
 }
 """What happens to the keys that the SVM holds, wherever they are held."""
 
@@ -74,6 +77,7 @@ def explain_svm(connection: Connection, svm_id: str, now: datetime) -> Explanati
     svm = SvmSituation(
         svm_id, record.keyring, record.guests, record.cluster, record.host_uuid, record.host_cpu
     )
+    terms = key_terms(connection)
     of_svm = newest_events_of_svm(connection, svm_id, _KINDS, _LONGEST + 1)
     held = sorted({one.key.serial for one in record.keyring.slots.values()})
     of_keys = newest_events_of_keys(connection, held, tuple(_TOLD_OF_KEYS), _LONGEST + 1)
@@ -83,9 +87,9 @@ def explain_svm(connection: Connection, svm_id: str, now: datetime) -> Explanati
     askers = {task_id: task.created_by for task_id, task in tasks.items()}
     told = [_tell(event, svm_id, askers) for event in events[-_LONGEST:]]
     return Explanation(
-        [*tell_present(svm, now), *_caveats(record, waiting, now)],
+        [*tell_present(svm, now, terms), *_caveats(record, waiting, now)],
         told,
-        tell_outlook(svm, now, now + _AHEAD),
+        tell_outlook(svm, now, now + _AHEAD, terms),
         len(events) > _LONGEST,
     )
 

@@ -9,12 +9,15 @@ from datetime import datetime, timedelta
 from sqlalchemy import Connection
 
 from sparekey.licensing.forecast import Forecast, SvmSituation, forecast
-from sparekey.licensing.key_usage import UsageRow, count_holdings, usage_rows
+from sparekey.licensing.key_usage import Holdings, UsageRow, count_holdings, usage_rows
 from sparekey.licensing.renewal_plan import RenewalPlan, StorageKey, plan_renewal
-from sparekey.licensing.walking import AddGuests, BlockKey, EndKey, WhatIf
+from sparekey.licensing.walking import AddGuests, BlockKey, EndKey, KeyTerms, WhatIf
+from sparekey.server.life.terms import load_terms
+from sparekey.server.store.guests import units_in_use
 from sparekey.server.store.instructions import load_pending, svms_with_pending
 from sparekey.server.store.keys import StoredKey, load_keys
 from sparekey.server.store.situations import SituationReader, storage_keys
+from sparekey.server.store.subscriptions import StoredSubscription, load_stored_subscriptions
 from sparekey.server.tasks.waiting import project
 from sparekey.v1 import error_pb2
 from sparekey.wire.errors import CallRefused
@@ -51,7 +54,7 @@ def answer_forecast(connection: Connection, question: Question) -> Forecast:
     reader = SituationReader(connection, question.now)
     svms = _situations(connection, reader, question.cluster, question.now)
     _check(connection, question.what_if, svms, reader.keys)
-    return forecast(svms, question.now, question.until, question.what_if)
+    return forecast(svms, question.now, question.until, question.what_if, key_terms(connection))
 
 
 def answer_plan(connection: Connection, question: Question) -> tuple[RenewalPlan, int]:
@@ -65,21 +68,40 @@ def answer_plan(connection: Connection, question: Question) -> tuple[RenewalPlan
     of_cluster = [svm for svm in everywhere if question.cluster in ("", svm.cluster)]
     _check(connection, question.what_if, of_cluster, reader.keys)
     stored = [one for one in storage_keys(connection) if not one.blocked]
-    rows = usage_rows([one.key for one in stored], count_holdings(everywhere), question.now)
+    holdings = _holdings(connection, everywhere, question.now)
+    rows = usage_rows([one.key for one in stored], holdings, question.now)
     storage = [StorageKey(row.key, row.spare_units) for row in rows]
-    plan = plan_renewal(of_cluster, storage, question.now, question.until, question.what_if)
+    plan = plan_renewal(
+        of_cluster,
+        storage,
+        question.now,
+        question.until,
+        question.what_if,
+        key_terms(connection),
+    )
     return plan, len(of_cluster)
 
 
 def answer_usage(
     connection: Connection, now: datetime
-) -> tuple[Sequence[UsageRow], dict[str, StoredKey]]:
-    """The rows of the usage report, and their keys as stored: in the storage, or held by an SVM."""
+) -> tuple[Sequence[UsageRow], dict[str, StoredKey], dict[str, StoredSubscription]]:
+    """The rows of the usage report, their keys (in the storage or held), and the subscriptions."""
     reader = SituationReader(connection, now)
     svms = reader.read()
     keys = {one.key.serial: one for one in storage_keys(connection)} | reader.keys
-    rows = usage_rows([one.key for one in keys.values()], count_holdings(svms), now)
-    return rows, keys
+    rows = usage_rows([one.key for one in keys.values()], _holdings(connection, svms, now), now)
+    return rows, keys, load_stored_subscriptions(connection)
+
+
+def key_terms(connection: Connection) -> KeyTerms:
+    """What providers and issuers say of keys."""
+    terms = load_terms(connection)
+    return KeyTerms(terms.subscriptions, terms.block_graces)
+
+
+def _holdings(connection: Connection, svms: Sequence[SvmSituation], now: datetime) -> Holdings:
+    """Who holds what; units in use are counted by the guests' identities (R91)."""
+    return replace(count_holdings(svms), units_used=units_in_use(connection, now))
 
 
 def _situations(

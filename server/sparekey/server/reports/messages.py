@@ -12,8 +12,10 @@ from sparekey.licensing.renewal_plan import PlannedKey, PlannedTask, RenewalPlan
 from sparekey.licensing.story import Sentence
 from sparekey.licensing.walking import AddGuests, BlockKey, EndKey, WhatIf
 from sparekey.server.keys.messages import key_message
+from sparekey.server.life.messages import subscription_status
 from sparekey.server.reports.gathering import Question
 from sparekey.server.store.keys import KeyUse, StoredKey
+from sparekey.server.store.subscriptions import StoredSubscription
 from sparekey.v1 import license_pb2, report_pb2
 from sparekey.wire.field_rules import MAX_PICKED
 from sparekey.wire.licensing_messages import EDITIONS, KEY_TYPES, MODES, ROLES
@@ -48,10 +50,19 @@ def _read_what_if(message: report_pb2.WhatIf, now: datetime) -> WhatIf:
             return AddGuests(guests.svm_id, at, guests.servers, guests.desktops)
 
 
-def usage_message(row: UsageRow, stored: StoredKey) -> report_pb2.KeyUsage:
+def usage_message(
+    row: UsageRow, stored: StoredKey, known: StoredSubscription | None, now: datetime
+) -> report_pb2.KeyUsage:
     """One key's use."""
     return report_pb2.KeyUsage(
-        key=key_message(stored, KeyUse(row.active_svms, row.reserve_svms)),
+        key=key_message(
+            stored,
+            KeyUse(row.active_svms, row.reserve_svms),
+            units=row.units_used,
+            subscription=(
+                subscription_status(known.subscription, now, known.polled_at) if known else None
+            ),
+        ),
         units_used=row.units_used,
         units_over=row.units_over,
         units_reserved=row.units_reserved,

@@ -39,7 +39,8 @@ class ReportServicer:
     ) -> report_pb2.GetKeyUsageResponse:
         """Say how much of each key is used."""
         position = self._tokens.read(call.method, (), request.page_token)
-        rows, keys = await self._reader.read(answer_usage, self._clock.now())
+        now = self._clock.now()
+        rows, keys, known = await self._reader.read(answer_usage, now)
         start = 0
         if position is not None:
             start = next(
@@ -51,7 +52,10 @@ class ReportServicer:
         if start + len(page) < len(rows):
             token = self._tokens.make(call.method, (), (page[-1].key.serial,))
         return report_pb2.GetKeyUsageResponse(
-            keys=[usage_message(row, keys[row.key.serial]) for row in page],
+            keys=[
+                usage_message(row, keys[row.key.serial], known.get(row.key.serial), now)
+                for row in page
+            ],
             next_page_token=token,
         )
 
