@@ -48,6 +48,11 @@ unit: $(SETUP) ## Run the unit tests only
 bench: $(SETUP) ## Measure calls and pushes beside bare gRPC; writes build/bench.json
 	@PYTHONPATH=tests GRPC_VERBOSITY=NONE $(BIN)/python -m bench
 
+.PHONY: faults
+faults: $(SETUP) ## Kill, cut and starve servers and agents; writes build/faults.json; SEED=n replays one run
+	@PYTHONPATH=tests GRPC_VERBOSITY=NONE $(BIN)/python -m faults $(if $(SEED),--seed $(SEED)) \
+		$(if $(RUNS),--runs $(RUNS)) $(if $(SVMS),--svms $(SVMS)) $(if $(SPAN),--seconds $(SPAN))
+
 .PHONY: proto
 proto: ## Compile the .proto files after a change
 	@rm -f $(SETUP)

@@ -111,9 +111,13 @@ class SimulatedFleet:
     async def start(self, svms: Iterable[SimulatedSvm]) -> None:
         """Start the agents of SVMs and wait until the server has welcomed all."""
         started = list(svms)
-        for svm in started:
-            self._start(svm)
+        self.begin(started)
         await asyncio.gather(*(self._welcomed(svm) for svm in started))
+
+    def begin(self, svms: Iterable[SimulatedSvm]) -> None:
+        """Start the agents of SVMs without waiting for the server."""
+        for svm in svms:
+            self._start(svm)
 
     async def stop(self, svms: Iterable[SimulatedSvm]) -> None:
         """Stop agents in good order; their storage stays."""
