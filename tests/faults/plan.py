@@ -54,7 +54,7 @@ _EACH_TEN_SECONDS = {
     Fault.HALF_OPEN: 2,
     Fault.DEAF_SERVER: 2,
     Fault.DEAF_AGENTS: 3,
-    Fault.SLOW: 2,
+    Fault.SLOW: 3,
     Fault.STARVED: 1,
 }
 
@@ -91,7 +91,7 @@ def make_plan(seed: int, seconds: float) -> list[Step]:
             at=round((place + chance.random()) * span, 3),
             fault=fault,
             # Mostly a few, now and then the whole fleet.
-            share=1.0 if chance.random() < 0.1 else round(chance.uniform(0.02, 0.3), 3),
+            share=1.0 if chance.random() < 0.15 else round(chance.uniform(0.02, 0.4), 3),
             seconds=round(chance.uniform(0.3, 2.5), 3),
         )
         for place, fault in enumerate(kinds)

@@ -34,6 +34,9 @@ _TIMING = Timing(
     welcome_within=3.0,
     farewell_within=0.5,
 )
+_LATE_SECONDS = 1.6
+"""How late slow connections are each way; the server waits one second, and gives up after three."""
+
 _CALM_SECONDS = 60.0
 """How long all may take to agree once faults have stopped."""
 
@@ -162,7 +165,8 @@ class Run:
                 case Fault.DEAF_AGENTS:
                     victim.deaf_client = True
                 case Fault.SLOW:
-                    victim.delay = step.seconds / 2
+                    # Later than the server waits for an answer, so that it sends again.
+                    victim.delay = _LATE_SECONDS
                 case Fault.STARVED:
                     victim.rate = 200.0
                 case _:
@@ -170,7 +174,7 @@ class Run:
         if step.fault is Fault.CUT_AT_RECONNECT:
             lives = [self._chance.randint(0, 2000) for _ in victims]
             proxy.short_lives.extend(lives)
-        await asyncio.sleep(step.seconds)
+        await asyncio.sleep(step.seconds + (2 * _LATE_SECONDS if step.fault is Fault.SLOW else 0))
         for victim in victims:
             victim.delay, victim.rate = 0.0, None
             if victim.deaf_server or victim.deaf_client:
