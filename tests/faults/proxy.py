@@ -56,19 +56,37 @@ class Connection:
     async def _pump(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, to_server: bool
     ) -> None:
-        with contextlib.suppress(OSError):
+        loop = asyncio.get_running_loop()
+        # What is late is under way, and holds up nothing that comes behind it.
+        under_way: asyncio.Queue[tuple[float, bytes]] = asyncio.Queue()
+        writing = asyncio.create_task(self._deliver(under_way, writer))
+        try:
             while data := await reader.read(_CHUNK):
-                if self.delay:
-                    await asyncio.sleep(self.delay)
-                if self.rate:
-                    await asyncio.sleep(len(data) / self.rate)
                 if self.deaf_server if to_server else self.deaf_client:
                     continue
-                if self._bytes_left is not None:
-                    self._bytes_left -= len(data)
-                    if self._bytes_left < 0:
-                        return
-                writer.write(data)
+                under_way.put_nowait((loop.time() + self.delay, data))
+        except OSError:
+            pass  # reset by the other side
+        finally:
+            writing.cancel()
+            await asyncio.gather(writing, return_exceptions=True)
+
+    async def _deliver(
+        self, under_way: asyncio.Queue[tuple[float, bytes]], writer: asyncio.StreamWriter
+    ) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            due, data = await under_way.get()
+            await asyncio.sleep(max(0.0, due - loop.time()))
+            if self.rate:
+                await asyncio.sleep(len(data) / self.rate)
+            if self._bytes_left is not None:
+                self._bytes_left -= len(data)
+                if self._bytes_left < 0:
+                    self.cut()
+                    return
+            writer.write(data)
+            with contextlib.suppress(OSError):
                 await writer.drain()
 
 

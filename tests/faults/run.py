@@ -34,7 +34,7 @@ _TIMING = Timing(
     welcome_within=3.0,
     farewell_within=0.5,
 )
-_LATE_SECONDS = 1.6
+_LATE_SECONDS = 1.3
 """How late slow connections are each way; the server waits one second, and gives up after three."""
 
 _CALM_SECONDS = 60.0
