@@ -9,16 +9,16 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from itertools import count
 from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from faults.watched_storage import WatchedStorage
 from sqlalchemy import Connection, Engine, delete, select
 
-from faults.watched_storage import WatchedStorage
 from sparekey.agent.instructions_received import read_instruction, result_message
 from sparekey.agent.inventory.inventory import Inventory
 from sparekey.agent.keyring_keeper import KeyringKeeper
@@ -28,6 +28,7 @@ from sparekey.licensing.key_files import KeySigner, TrustedSigners
 from sparekey.licensing.keyring import Role
 from sparekey.licensing.keys import Edition, KeyKind, KeyOrigin, KeyType, LicenseKey
 from sparekey.licensing.scopes import PickedSvms
+from sparekey.licensing.tasks import OutcomeState
 from sparekey.runtime.clock import SettableClock
 from sparekey.server.keys.adding import AddKey, add_keys
 from sparekey.server.link import frames
@@ -74,12 +75,12 @@ class Wire:
     Attributes:
         up: From the agent, oldest first; the first of a stream is Hello.
         down: To the agent.
-        agent_listens: The agent still reads it.
+        ended: The server has ended it, or is gone.
     """
 
     up: deque[agent_pb2.ConnectRequest] = field(default_factory=deque)
     down: deque[agent_pb2.ConnectResponse] = field(default_factory=deque)
-    agent_listens: bool = True
+    ended: bool = False
 
 
 class AgentEnd:
@@ -107,8 +108,6 @@ class AgentEnd:
 
     def hang_up(self) -> None:
         """Notice that the stream is broken."""
-        if self.wire is not None:
-            self.wire.agent_listens = False
         self.wire = None
 
     def connect(self) -> Wire:
@@ -178,6 +177,8 @@ class ServerEnd:
 
     def crash(self) -> None:
         """Lose all that is not on disk."""
+        for wire in self.open.values():
+            wire.ended = True
         self.open.clear()
         self._pushed.clear()
 
@@ -206,7 +207,9 @@ class ServerEnd:
         """
         frame = wire.up.popleft()
         if frame.HasField("hello"):
-            self.open[svm_id] = wire  # the newcomer takes the older one's place
+            replaced, self.open[svm_id] = self.open.get(svm_id), wire
+            if replaced is not None:
+                replaced.ended = True  # the newcomer takes its place
             self._pushed[svm_id] = 0
             (taken,) = self.write(take_hellos, frame.hello, crash=crash)
             answers = [frames.welcome(taken, timedelta(seconds=30), NOW, None)]
@@ -240,15 +243,11 @@ class ServerEnd:
     def write(self, operation: Any, *requests: Any, crash: str = "") -> list[Any]:
         """Apply an operation as the writer does; a crash before the commit undoes it."""
         answers: list[Any] = []
-        try:
-            with self._writing() as connection:
-                transaction = Transaction(connection, self._clock.now())
-                answers = list(operation(transaction, requests))
-                transaction.flush()
-                if crash == "before":
-                    raise ServerCrashed
-        except ServerCrashed:
-            pass
+        with suppress(ServerCrashed), self._writing() as connection:
+            transaction = Transaction(connection, self._clock.now())
+            answers = list(operation(transaction, requests))
+            transaction.flush()
+            _crash_if(crash == "before")
         return answers
 
     def read(self, function: Any, *arguments: Any) -> Any:
@@ -264,6 +263,16 @@ class ServerEnd:
         """The newest instruction of each slot."""
         return list(self.read(load_instructions, [svm_id]).get(svm_id, {}).values())
 
+    def applied(self, svm_id: str) -> set[int]:
+        """The versions of which a task says that the SVM has applied them."""
+        outcomes = schema.outcomes.c
+        query = select(outcomes.instruction_version).where(
+            outcomes.svm_id == svm_id,
+            outcomes.state == OutcomeState.APPLIED.name,
+            outcomes.instruction_version > 0,
+        )
+        return set(self.read(lambda connection: list(connection.scalars(query))))
+
     def events(self, svm_id: str) -> list[event_pb2.Event]:
         """An SVM's history."""
         query = (
@@ -278,3 +287,8 @@ class ServerEnd:
     def _writing(self) -> Iterator[Connection]:
         with self._engine.execution_options(sparekey_writes=True).begin() as connection:
             yield connection
+
+
+def _crash_if(crash: bool) -> None:
+    if crash:
+        raise ServerCrashed
