@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import Callable
 from typing import Self
 
 from sparekey.runtime.startup import Address
@@ -19,6 +20,7 @@ class Connection:
         rate: Bytes a second that get through; None for all.
         deaf_server: What the client sends is lost.
         deaf_client: What the server sends is lost.
+        watch: Called with each piece that the client sends.
     """
 
     def __init__(self, client: asyncio.StreamWriter, *, bytes_left: int | None) -> None:
@@ -26,6 +28,7 @@ class Connection:
         self.rate: float | None = None
         self.deaf_server = False
         self.deaf_client = False
+        self.watch: Callable[[bytes], None] | None = None
         # The connection is reset once so many bytes went through; None for never.
         self._bytes_left = bytes_left
         self._ends = [client]
@@ -62,6 +65,8 @@ class Connection:
         writing = asyncio.create_task(self._deliver(under_way, writer))
         try:
             while data := await reader.read(_CHUNK):
+                if to_server and self.watch:
+                    self.watch(data)
                 if self.deaf_server if to_server else self.deaf_client:
                     continue
                 under_way.put_nowait((loop.time() + self.delay, data))
@@ -98,6 +103,8 @@ class Proxy:
         self.connections: set[Connection] = set()
         # The next connections to come are reset after so many bytes.
         self.short_lives: list[int] = []
+        self.refuses = False
+        self.watch: Callable[[bytes], None] | None = None
         self._server: asyncio.Server | None = None
         self._serving: set[asyncio.Task[None]] = set()
 
@@ -126,6 +133,10 @@ class Proxy:
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         lives = self.short_lives
         connection = Connection(writer, bytes_left=lives.pop() if lives else None)
+        connection.watch = self.watch
+        if self.refuses:
+            connection.cut()
+            return
         self.connections.add(connection)
         try:
             server = await asyncio.open_connection(self.target.host, self.target.port)
