@@ -62,6 +62,10 @@ audit: $(SETUP) ## Look for weaknesses in our own code
 .PHONY: bench-reports
 bench-reports: $(SETUP) ## Measure forecast and plan for 10,000 and 100,000 SVMs
 	@PYTHONPATH=tests GRPC_VERBOSITY=NONE $(BIN)/python -m bench.reports
+.PHONY: faults
+faults: $(SETUP) ## Kill, cut and starve servers and agents; writes build/faults.json; SEED=n replays one run
+	@PYTHONPATH=tests GRPC_VERBOSITY=NONE $(BIN)/python -m faults $(if $(SEED),--seed $(SEED)) \
+		$(if $(RUNS),--runs $(RUNS)) $(if $(SVMS),--svms $(SVMS)) $(if $(SPAN),--seconds $(SPAN))
 
 .PHONY: proto
 proto: ## Compile the .proto files after a change

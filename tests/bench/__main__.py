@@ -9,7 +9,7 @@ from pathlib import Path
 
 import structlog
 
-from bench import fanout, rpcs
+from bench import fanout, ingest, rpcs, storm
 from bench.figures import print_table, write_json
 from bench.world import World
 from sparekey.runtime.startup import run_program
@@ -24,6 +24,14 @@ async def main() -> None:
             figures = await rpcs.measure(world)
             print("fanout_1000 ...", file=sys.stderr)
             figures.append(await fanout.measure(world, 1000))
+            print("report_ingest ...", file=sys.stderr)
+            figures.append(await ingest.measure(world))
+            print("fanout_5000 ...", file=sys.stderr)
+            figures.append(await fanout.measure(world, 5000, rounds=3, goal=1.6))
+        # On servers of their own, so that memory starts from what a fresh one needs.
+        async with World(Path(folder) / "storm") as world:
+            print("reconnect_5000, memory_per_svm ...", file=sys.stderr)
+            figures.extend(await storm.measure(world, 5000))
     write_json(figures, Path("build/bench.json"))
     print_table(figures)
 

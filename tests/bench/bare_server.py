@@ -19,6 +19,7 @@ from sparekey.wire.serving import listen, make_server
 ECHO = "/bench.Bare/Echo"
 CONNECT = "/bench.Bare/Connect"
 PUSH = "/bench.Bare/Push"
+SINK = "/bench.Bare/Sink"
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
@@ -49,6 +50,12 @@ class Bare:
         finally:
             self._streams.discard(context)
 
+    async def sink(self, frames: object, context: Context) -> None:
+        """Read frames and keep nothing; an empty one is answered."""
+        while (frame := await context.read()) is not grpc.aio.EOF:
+            if not frame:
+                await context.write(b"all")
+
     async def push(self, frame: bytes, context: Context) -> bytes:
         """Write a frame to every stream; answer when each has answered."""
         self._missing = len(self._streams)
@@ -69,6 +76,7 @@ async def serve(answer_bytes: int) -> None:
     handlers: dict[str, grpc.RpcMethodHandler[Any, Any]] = {
         "Echo": grpc.unary_unary_rpc_method_handler(bare.echo),
         "Connect": grpc.stream_stream_rpc_method_handler(bare.connect),
+        "Sink": grpc.stream_stream_rpc_method_handler(bare.sink),
         "Push": grpc.unary_unary_rpc_method_handler(bare.push),
     }
     server = make_server([grpc.method_handlers_generic_handler("bench.Bare", handlers)])

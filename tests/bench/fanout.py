@@ -22,19 +22,21 @@ ROUNDS = 7
 GOAL = 2.0
 _PUSH_BYTES = 480
 _ANSWER_BYTES = 300
-_ALL = license_pb2.Scope(cluster="fanout")
 
 
-async def measure(world: World, count: int) -> Figure:
+async def measure(world: World, count: int, rounds: int = ROUNDS, goal: float = GOAL) -> Figure:
     """Measure with `count` streams on channels of their own."""
-    bare = [asyncio.create_task(_bare_stream(world)) for _ in range(count)]
+    cluster = f"fanout-{count}"
+    everyone = license_pb2.Scope(cluster=cluster)
+    world.bare_streams = 0
+    bare = [asyncio.create_task(bare_stream(world)) for _ in range(count)]
     ours: list[float] = []
     yardstick: list[float] = []
     async with SimulatedFleet(world.server.address, world.trusted) as fleet:
         await fleet.start(
-            make_svm(f"fan-{number}", cluster="fanout", servers=5) for number in range(count)
+            make_svm(f"fan-{count}-{number}", cluster=cluster, servers=5) for number in range(count)
         )
-        await _until_bare_connected(world, count)
+        await until_bare_connected(world, count)
         licenses: license_pb2_grpc.LicenseServiceAsyncStub = license_pb2_grpc.LicenseServiceStub(
             world.channel
         )
@@ -44,16 +46,16 @@ async def measure(world: World, count: int) -> Figure:
         ends = _TaskEnds(world.channel)
         await ends.start()
         first = await licenses.Activate(
-            license_pb2.ActivateRequest(key_serial=world.keys[0].serial, scope=_ALL)
+            license_pb2.ActivateRequest(key_serial=world.keys[0].serial, scope=everyone)
         )
         await ends.wait_for(first.task.task_id)
-        for number in range(1, ROUNDS + 2):
+        for number in range(1, rounds + 2):
             start = time.perf_counter()
             await push_bare(bytes(_PUSH_BYTES))
             bare_seconds = time.perf_counter() - start
             start = time.perf_counter()
             renewal = await licenses.Renew(
-                license_pb2.RenewRequest(key_serial=world.keys[number].serial, scope=_ALL)
+                license_pb2.RenewRequest(key_serial=world.keys[number].serial, scope=everyone)
             )
             await ends.wait_for(renewal.task.task_id)
             seconds = time.perf_counter() - start
@@ -64,7 +66,7 @@ async def measure(world: World, count: int) -> Figure:
     for stream in bare:
         stream.cancel()
     await asyncio.gather(*bare, return_exceptions=True)
-    return Figure(f"fanout_{count}", "s", ours, yardstick, GOAL, "low")
+    return Figure(f"fanout_{count}", "s", ours, yardstick, goal, "low")
 
 
 class _TaskEnds:
@@ -95,7 +97,7 @@ class _TaskEnds:
         self._call.cancel()
 
 
-async def _bare_stream(world: World) -> None:
+async def bare_stream(world: World) -> None:
     channel = open_channel(world.bare_address)
     connect: grpc.aio.StreamStreamMultiCallable[bytes, bytes] = channel.stream_stream(CONNECT)
     stream = connect()
@@ -110,7 +112,7 @@ async def _bare_stream(world: World) -> None:
         await channel.close()
 
 
-async def _until_bare_connected(world: World, count: int) -> None:
+async def until_bare_connected(world: World, count: int) -> None:
     while world.bare_streams < count:
         world.bare_connected.clear()
         await world.bare_connected.wait()

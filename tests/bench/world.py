@@ -66,6 +66,11 @@ class World:
             self._bare.stdout.readline().strip().partition("listen=")[2]
         )
 
+    @property
+    def bare_pid(self) -> int:
+        """The bare server's process."""
+        return self._bare.pid
+
     async def __aenter__(self) -> Self:
         self.channel = grpc.aio.insecure_channel(str(self.server.address), CHANNEL_OPTIONS)
         self.bare_channel = grpc.aio.insecure_channel(str(self.bare_address), CHANNEL_OPTIONS)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import re
 import sys
 from collections.abc import MutableMapping
-from typing import Any
+from io import TextIOBase
+from typing import Any, TextIO, cast
 
 import structlog
 
@@ -78,7 +80,7 @@ def configure_logs(program: str, *, level: str = "info", as_json: bool = False) 
     structlog.configure(
         processors=[*describing, *rendering],
         wrapper_class=structlog.make_filtering_bound_logger(least),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        logger_factory=structlog.PrintLoggerFactory(cast("TextIO", _Unbreakable(sys.stderr))),
         cache_logger_on_first_use=False,
     )
     structlog.contextvars.bind_contextvars(program=program)
@@ -89,6 +91,22 @@ def configure_logs(program: str, *, level: str = "info", as_json: bool = False) 
         ),
         max(least, logging.WARNING),
     )
+
+
+class _Unbreakable(TextIOBase):
+    """Writes where it can: a log that is full must not end the work that it is about."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        with contextlib.suppress(OSError):
+            self._stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with contextlib.suppress(OSError):
+            self._stream.flush()
 
 
 class _LibraryHandler(logging.StreamHandler[Any]):

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
+import io
 import json
 import logging
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -200,3 +203,18 @@ def test_the_logs_of_libraries_are_redacted_too(
     assert "sparekey-x" in printed
     if as_json:
         assert json.loads(printed)["logger"] == "asyncio"
+
+
+def test_a_log_that_cannot_be_written_does_not_end_the_work(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class FullDisk(io.StringIO):
+        def write(self, text: str) -> int:
+            raise OSError(errno.ENOSPC, "no space left on device")
+
+        def flush(self) -> None:
+            raise OSError(errno.ENOSPC, "no space left on device")
+
+    monkeypatch.setattr(sys, "stderr", FullDisk())
+    configure_logs("test")
+    structlog.get_logger().error("the storage cannot be written")

@@ -12,6 +12,7 @@ import structlog
 
 from sparekey.runtime.clock import Clock, SettableClock
 from sparekey.server.link import frames
+from sparekey.server.link.clock_skew import ClockSkews
 from sparekey.server.link.pusher import Pusher
 from sparekey.server.link.reporting import Arrival, Taken, take_hellos, take_reports
 from sparekey.server.link.sessions import SILENT_SPANS, LinkTiming, Session, Sessions
@@ -54,6 +55,7 @@ class AgentLink:
         self._clock = clock
         self._feed = feed
         self._randomness = randomness
+        self._skews = ClockSkews(reader, writer, clock)
         self.pusher = Pusher(self.sessions, reader, writer, self.timing)
         # Reports that are on disk and whose agents have not been told so yet.
         self._to_tell: dict[Session, Taken] = {}
@@ -81,14 +83,8 @@ class AgentLink:
         self._draining = True
         sessions = list(self.sessions)
         spread = max(1.0, len(sessions) / _RETURNS_PER_SECOND)
-        for session in sessions:
-            retry_after = timedelta(seconds=1 + self._randomness.uniform(0, spread))
-            try:
-                async with asyncio.timeout(1):
-                    await session.send(frames.drain(retry_after))
-            except Exception as error:  # noqa: BLE001 - a broken stream must not hold up the stop
-                _log.debug("a drain met a closed stream", svm=session.svm_id, problem=str(error))
-            session.end()
+        # All at once: one slow reader must not hold up the stop for the others.
+        await asyncio.gather(*(self._drain(session, spread) for session in sessions))
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -101,6 +97,15 @@ class AgentLink:
                 if not gate.still_admits(session.caller):
                     session.end()
 
+    async def _drain(self, session: Session, spread: float) -> None:
+        retry_after = timedelta(seconds=1 + self._randomness.uniform(0, spread))
+        try:
+            async with asyncio.timeout(1):
+                await session.send(frames.drain(retry_after))
+        except Exception as error:  # noqa: BLE001 - a broken stream must not hold up the stop
+            _log.debug("a drain met a closed stream", svm=session.svm_id, problem=str(error))
+        session.end()
+
     async def serve(self, stream: Stream, caller: Caller = LOCAL_CALLER) -> None:
         """Serve one agent's stream until it ends.
 
@@ -109,8 +114,9 @@ class AgentLink:
         """
         if self._draining:
             raise shutting_down()
-        session = await self._open(stream, caller)
+        session, opening = await self._open(stream, caller)
         try:
+            await self._look_at_clock(session, opening)
             while True:
                 frame = await stream.read()
                 if frame is None:
@@ -118,6 +124,7 @@ class AgentLink:
                 assert isinstance(frame, agent_pb2.ConnectRequest)
                 session.heard_at = self._loop_time()
                 await self._receive(session, frame)
+                await self._look_at_clock(session, frame)
         except asyncio.CancelledError:
             if not session.ended:
                 raise
@@ -128,7 +135,9 @@ class AgentLink:
                 self._feed.publish(Commit(svms={session.svm_id}))
                 self._confirmed.set()
 
-    async def _open(self, stream: Stream, caller: Caller) -> Session:
+    async def _open(
+        self, stream: Stream, caller: Caller
+    ) -> tuple[Session, agent_pb2.ConnectRequest]:
         try:
             async with asyncio.timeout(self.timing.hello_deadline.total_seconds()):
                 frame = await stream.read()
@@ -136,6 +145,7 @@ class AgentLink:
             frame = None
         assert frame is None or isinstance(frame, agent_pb2.ConnectRequest)
         hello = frames.check_hello(frame)
+        assert frame is not None
         frames.check_identity(hello, caller)
         await self._refuse_clone(hello)
         session = Session(hello, stream, self._loop_time(), caller)
@@ -155,7 +165,12 @@ class AgentLink:
             raise
         if taken.has_waiting:
             self.pusher.wake([session.svm_id])
-        return session
+        return session, frame
+
+    async def _look_at_clock(self, session: Session, frame: agent_pb2.ConnectRequest) -> None:
+        # One that goes by the test clock is told the time; until then it lags behind.
+        if not session.follows_test_clock:
+            await self._skews.look(session.svm_id, frame)
 
     async def _refuse_clone(self, hello: agent_pb2.Hello) -> None:
         other = self.sessions.get(hello.svm_id)

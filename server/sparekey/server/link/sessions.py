@@ -46,9 +46,6 @@ STALLED_AFTER = 3
 """After so many pushes without an answer an SVM counts as stalled."""
 
 
-_sending: set[asyncio.Task[None]] = set()
-"""Frames under way; the loop itself would forget them."""
-
 _log = structlog.get_logger()
 
 
@@ -70,6 +67,8 @@ class Session:
 
     __slots__ = (
         "_lock",
+        "_outbox",
+        "_sending",
         "_stream",
         "_task",
         "boot_id",
@@ -104,6 +103,8 @@ class Session:
         self._stream = stream
         self._task = asyncio.current_task()
         self._lock = asyncio.Lock()
+        self._outbox: dict[str, agent_pb2.ConnectResponse] = {}
+        self._sending: asyncio.Task[None] | None = None
 
     async def send(self, frame: agent_pb2.ConnectResponse) -> None:
         """Write one frame; frames from several tasks go out one after the other."""
@@ -111,14 +112,24 @@ class Session:
             await self._stream.write(frame)
 
     def send_soon(self, frame: agent_pb2.ConnectResponse) -> None:
-        """Write one frame without being waited for, so that a slow reader holds up nobody."""
-        sending = asyncio.create_task(self._send_quietly(frame))
-        _sending.add(sending)
-        sending.add_done_callback(_sending.discard)
+        """Write one frame without being waited for, so that a slow reader holds up nobody.
 
-    async def _send_quietly(self, frame: agent_pb2.ConnectResponse) -> None:
+        What the transport does not take yet waits in one frame of each kind: of what was accepted
+        the newest, of instructions the newest for each slot. So a slow reader's memory is bounded.
+        """
+        kind = frame.WhichOneof("frame")
+        assert kind is not None
+        waiting = self._outbox.get(kind)
+        if waiting is not None and kind == "push":
+            frame = _joined(waiting, frame)
+        self._outbox[kind] = frame
+        if self._sending is None:
+            self._sending = asyncio.create_task(self._send_waiting())
+
+    async def _send_waiting(self) -> None:
         try:
-            await self.send(frame)
+            while self._outbox:
+                await self.send(self._outbox.pop(next(iter(self._outbox))))
         except (
             grpc.aio.UsageError,
             grpc.aio.InternalError,
@@ -127,6 +138,8 @@ class Session:
         ) as error:
             # The stream has ended meanwhile; the agent learns what it missed over the next one.
             _log.debug("a frame met a closed stream", svm=self.svm_id, problem=str(error))
+        finally:
+            self._sending = None
 
     def has_outlived(self, now: float) -> bool:
         """Whether the agent's certificate is over, in seconds since 1970."""
@@ -137,6 +150,20 @@ class Session:
         self.ended = True
         if self._task is not None:
             self._task.cancel()
+
+
+def _joined(
+    waiting: agent_pb2.ConnectResponse, frame: agent_pb2.ConnectResponse
+) -> agent_pb2.ConnectResponse:
+    """One push for two, with the newest instruction for each slot, by version."""
+    newest = {
+        (one.slot.type, one.slot.role): one
+        for push in (waiting.push, frame.push)
+        for one in sorted(push.instructions, key=lambda one: one.version)
+    }
+    instructions = sorted(newest.values(), key=lambda one: one.version)
+    push = agent_pb2.Push(nonce=frame.push.nonce, instructions=instructions)
+    return agent_pb2.ConnectResponse(push=push)
 
 
 class Sessions:

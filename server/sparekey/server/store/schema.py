@@ -101,6 +101,14 @@ svms = Table(
     Column("push_stalled", Boolean, nullable=False, server_default=false()),
 )
 
+clock_skews = Table(
+    "clock_skews",
+    metadata,
+    Column("svm_id", ForeignKey("svms.id", ondelete="CASCADE"), primary_key=True),
+    Column("found_at", Instant, nullable=False),
+    comment="SVMs whose clocks were found to differ from the server's (R82).",
+)
+
 held_keys = Table(
     "held_keys",
     metadata,

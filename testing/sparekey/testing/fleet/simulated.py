@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from typing import Self
 
 from sparekey.agent.agent import Agent, AgentSettings
+from sparekey.agent.channels import ChannelFactory, open_channel
 from sparekey.agent.inventory.fixed import FixedInventory
 from sparekey.agent.inventory.inventory import Inventory
 from sparekey.agent.keyring_record import KeyringStorage, MemoryKeyringStorage
@@ -82,6 +83,7 @@ class SimulatedFleet:
         timing: The agents' patience.
         seed: Makes the agents' spreading repeatable.
         make_clock: Another clock for each agent, in place of the machine's.
+        channel_factory: Makes each agent's channels.
     """
 
     def __init__(
@@ -93,6 +95,7 @@ class SimulatedFleet:
         timing: Timing = QUICK,
         seed: int = 0,
         make_clock: Callable[[], Clock] | None = None,
+        channel_factory: ChannelFactory = open_channel,
     ) -> None:
         self.server = server
         self.svms: dict[str, SimulatedSvm] = {}
@@ -101,6 +104,7 @@ class SimulatedFleet:
         self._timing = timing
         self._seed = seed
         self._make_clock = make_clock
+        self._channel_factory = channel_factory
 
     async def __aenter__(self) -> Self:
         return self
@@ -111,9 +115,13 @@ class SimulatedFleet:
     async def start(self, svms: Iterable[SimulatedSvm]) -> None:
         """Start the agents of SVMs and wait until the server has welcomed all."""
         started = list(svms)
-        for svm in started:
-            self._start(svm)
+        self.begin(started)
         await asyncio.gather(*(self._welcomed(svm) for svm in started))
+
+    def begin(self, svms: Iterable[SimulatedSvm]) -> None:
+        """Start the agents of SVMs without waiting for the server."""
+        for svm in svms:
+            self._start(svm)
 
     async def stop(self, svms: Iterable[SimulatedSvm]) -> None:
         """Stop agents in good order; their storage stays."""
@@ -143,6 +151,7 @@ class SimulatedFleet:
             clock=clock,
             randomness=random.Random(f"{self._seed} {svm.svm_id}"),  # noqa: S311 - spreads load
             timing=self._timing,
+            channel_factory=self._channel_factory,
         )
         svm.running = asyncio.create_task(svm.agent.run())
         self.svms[svm.svm_id] = svm

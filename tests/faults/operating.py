@@ -1,0 +1,129 @@
+"""Operators who go on working while everything fails: tasks without end, each retried."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+from collections.abc import Awaitable, Callable, Sequence
+from itertools import count
+
+import grpc
+import grpc.aio
+
+from faults.site import Site
+from sparekey.licensing.keys import LicenseKey
+from sparekey.v1 import key_pb2, key_pb2_grpc, license_pb2, license_pb2_grpc
+from sparekey.wire.serving import CHANNEL_OPTIONS
+
+_OPERATORS = 4
+_CALL_SECONDS = 3.0
+_RETRIED = {
+    grpc.StatusCode.UNAVAILABLE,
+    grpc.StatusCode.DEADLINE_EXCEEDED,
+    grpc.StatusCode.CANCELLED,
+    grpc.StatusCode.INTERNAL,
+    grpc.StatusCode.UNKNOWN,
+}
+_OPTIONS = (
+    *CHANNEL_OPTIONS,
+    ("grpc.initial_reconnect_backoff_ms", 50),
+    ("grpc.max_reconnect_backoff_ms", 300),
+)
+
+
+class Operators:
+    """Starts tasks until told to end.
+
+    Attributes:
+        acknowledged: The tasks that the server said it has.
+        faults_of_ours: What the server called a fault of its own.
+    """
+
+    def __init__(
+        self, site: Site, svm_ids: Sequence[str], clusters: Sequence[str], seed: int
+    ) -> None:
+        self.acknowledged: list[str] = []
+        self.faults_of_ours: list[str] = []
+        self._site = site
+        self._svm_ids = svm_ids
+        self._numbers = count(1)
+        self._clusters = clusters
+        self._chance = random.Random(f"operators {seed}")
+        self._channel = grpc.aio.insecure_channel(str(site.operators_proxy.address), _OPTIONS)
+        self._licenses: license_pb2_grpc.LicenseServiceAsyncStub = (
+            license_pb2_grpc.LicenseServiceStub(self._channel)
+        )
+
+    async def add_keys(self) -> None:
+        """Put the site's keys into the storage."""
+        keys: key_pb2_grpc.KeyServiceAsyncStub = key_pb2_grpc.KeyServiceStub(self._channel)
+        for key_file in self._site.issue_keys():
+            await keys.AddKey(key_pb2.AddKeyRequest(key_file=key_file))
+
+    async def work(self, ended: asyncio.Event, pause: float) -> None:
+        """Start one task after another, each resting `pause` seconds, until the event is set."""
+
+        async def one_of_them() -> None:
+            while not ended.is_set():
+                await self._start_task(next(self._numbers))
+                await self._rest(ended, pause)
+
+        await asyncio.gather(*(one_of_them() for _ in range(_OPERATORS)))
+
+    @staticmethod
+    async def _rest(ended: asyncio.Event, pause: float) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(pause):
+                await ended.wait()
+
+    async def close(self) -> None:
+        """Leave the server."""
+        await self._channel.close()
+
+    async def _start_task(self, number: int) -> None:
+        key = self._pick_key()
+        scope = self._pick_scope()
+        request_id = f"task-number-{number}"
+        if self._chance.random() < 0.5:
+            renewal = license_pb2.RenewRequest(
+                key_serial=key.serial, scope=scope, request_id=request_id
+            )
+            await self._call(lambda: self._licenses.Renew(renewal, timeout=_CALL_SECONDS))
+        else:
+            activation = license_pb2.ActivateRequest(
+                key_serial=key.serial, scope=scope, request_id=request_id
+            )
+            await self._call(lambda: self._licenses.Activate(activation, timeout=_CALL_SECONDS))
+
+    async def _call(
+        self,
+        call: Callable[[], Awaitable[license_pb2.ActivateResponse | license_pb2.RenewResponse]],
+    ) -> None:
+        """Call until there is an answer; the request id makes the retries harmless."""
+        while True:
+            try:
+                answer = await call()
+            except grpc.aio.AioRpcError as error:
+                if error.code() is grpc.StatusCode.INTERNAL and "under fault" in str(
+                    error.details()
+                ):
+                    self.faults_of_ours.append(str(error.details()))
+                if error.code() not in _RETRIED:
+                    return  # refused by the rules, for example since the key has ended
+                await asyncio.sleep(0.05)
+            else:
+                self.acknowledged.append(answer.task.task_id)
+                return
+
+    def _pick_key(self) -> LicenseKey:
+        return self._chance.choice(self._site.keys)
+
+    def _pick_scope(self) -> license_pb2.Scope:
+        dice = self._chance.random()
+        if dice < 0.05:
+            return license_pb2.Scope(all=license_pb2.AllSvms())
+        if dice < 0.3:
+            return license_pb2.Scope(cluster=self._chance.choice(self._clusters))
+        picked = self._chance.sample(self._svm_ids, self._chance.randint(1, 25))
+        return license_pb2.Scope(picked=license_pb2.PickedSvms(svm_ids=picked))
