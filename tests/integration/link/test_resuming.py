@@ -95,6 +95,7 @@ async def test_R87_a_promotion_without_a_server_is_told_at_its_true_instant(site
             agent = svm.running_agent
             promoted = asyncio.Event()
             await until(lambda: agent.keeper.revision == 2)
+            await site.event_of(event_pb2.EVENT_KIND_KEYRING_CHANGED, key_serial=reserve.serial)
             agent.keeper.listen(promoted.set)
             proxy.refuses = True
             for connection in tuple(proxy.connections):

@@ -12,7 +12,8 @@ from sparekey.licensing.keys import KeyType
 from sparekey.licensing.units import Guest, Protection
 from sparekey.server.store.guests import load_guests, save_guests, save_protections
 from sparekey.server.store.transaction import Transaction
-from sparekey.v1 import guest_pb2
+from sparekey.v1 import error_pb2, guest_pb2
+from sparekey.wire.errors import CallRefused
 from sparekey.wire.licensing_messages import read_guest
 
 MAX_GUESTS = 10_000
@@ -23,10 +24,20 @@ _TYPE_FOR = {OsClass.SERVER: KeyType.SERVER, OsClass.DESKTOP: KeyType.DESKTOP}
 
 
 def read_guest_list(message: guest_pb2.GuestList, now: datetime) -> tuple[Guest, ...]:
-    """The guests of a report, each once; an instant to come counts as now (R82)."""
+    """The guests of a report, each once; an instant to come counts as now (R82).
+
+    Raises:
+        CallRefused: an instant is outside the years 1 to 9999.
+    """
     found: dict[str, Guest] = {}
     for one in message.guests[:MAX_GUESTS]:
-        guest = read_guest(one)
+        try:
+            guest = read_guest(one)
+        except OverflowError:
+            raise CallRefused(
+                error_pb2.ERROR_REASON_INVALID_FIELD,
+                "the reported guests hold an instant outside the years 1 to 9999; update the agent",
+            ) from None
         last, name = guest.last_protected_at, guest.instance_uuid[:_MAX_UUID_LENGTH]
         if name:
             found[name] = replace(

@@ -119,9 +119,14 @@ def take_reports(
         if record is None:
             answers.append(_unknown(arrival.svm_id))
             continue
+        try:
+            listed = read_guest_list(arrival.report.guest_list, transaction.now)
+        except CallRefused as refused:
+            answers.append(refused)
+            continue
         answer = _take(transaction, book, record, arrival.report, keyrings)
         if isinstance(answer, Taken) and arrival.report.HasField("guest_list"):
-            lists[record.svm_id] = read_guest_list(arrival.report.guest_list, transaction.now)
+            lists[record.svm_id] = listed
         answers.append(answer)
     save_svms(connection, list(records.values()))
     book.save(transaction)

@@ -84,14 +84,18 @@ class CommitFeed:
     """Hands each commit to everyone who listens; belongs to one event loop."""
 
     def __init__(self) -> None:
-        self._listeners: set[Callable[[Commit], None]] = set()
+        # In the order in which they came: who records a change is told before who acts on it.
+        self._listeners: dict[Callable[[Commit], None], None] = {}
 
     def listen(self, listener: Callable[[Commit], None]) -> Callable[[], None]:
         """Call the listener after each commit; returns the function that ends it."""
-        self._listeners.add(listener)
-        return lambda: self._listeners.discard(listener)
+        self._listeners[listener] = None
+        return lambda: self._forget(listener)
 
     def publish(self, commit: Commit) -> None:
         """Tell everyone."""
         for listener in tuple(self._listeners):
             listener(commit)
+
+    def _forget(self, listener: Callable[[Commit], None]) -> None:
+        self._listeners.pop(listener, None)
