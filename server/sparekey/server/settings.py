@@ -4,9 +4,21 @@ from __future__ import annotations
 
 from datetime import timedelta
 from pathlib import Path
+from typing import Annotated
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+def _as_seconds(value: object) -> object:
+    try:
+        return float(value) if isinstance(value, str) else value
+    except ValueError:
+        return value
+
+
+# Numbers are seconds, also as text from the environment.
+_Span = Annotated[timedelta, BeforeValidator(_as_seconds)]
 
 
 class ServerSettings(BaseSettings):
@@ -51,13 +63,13 @@ class ServerSettings(BaseSettings):
     certificate: Path | None = None
     private_key: Path | None = None
     client_ca: Path | None = None
-    certificate_lifetime: timedelta = Field(timedelta(hours=24), ge=timedelta(seconds=1))
+    certificate_lifetime: _Span = Field(timedelta(hours=24), ge=timedelta(seconds=1))
     vendor_keys: Path
     test_clock: str | None = None
-    heartbeat: timedelta = Field(timedelta(seconds=30), ge=timedelta(seconds=1))
-    push_deadline: timedelta = Field(timedelta(seconds=15), ge=timedelta(seconds=1))
-    key_check_interval: timedelta = Field(timedelta(hours=1), ge=timedelta(seconds=1))
+    heartbeat: _Span = Field(timedelta(seconds=30), ge=timedelta(seconds=1))
+    push_deadline: _Span = Field(timedelta(seconds=15), ge=timedelta(seconds=1))
+    key_check_interval: _Span = Field(timedelta(hours=1), ge=timedelta(seconds=1))
     writer_process: bool = False
-    subscription_poll_interval: timedelta = Field(timedelta(hours=1), ge=timedelta(seconds=1))
+    subscription_poll_interval: _Span = Field(timedelta(hours=1), ge=timedelta(seconds=1))
     log_level: str = Field("info", pattern="^(debug|info|warning|error)$")
     log_json: bool = False
