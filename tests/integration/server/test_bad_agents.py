@@ -316,6 +316,20 @@ async def test_changes_that_do_not_join_on_are_a_resynchronisation(site: Site) -
     await agent.leave()
 
 
+async def test_R87_changes_that_were_told_before_are_noted_once(site: Site) -> None:
+    agent = await opened(site)
+    first, second = await site.new_key(), await site.new_key(ends=60)
+    told = activated(first)
+    await agent.report(keyring=told)
+    keyring = activated(second, revision=2)
+    keyring.changes.insert(0, told.changes[0])
+    await agent.report(keyring=keyring)
+    events = await site.history(event_pb2.EVENT_KIND_KEYRING_CHANGED)
+    assert [event.change.revision for event in events] == [1, 2]
+    assert not await site.history(event_pb2.EVENT_KIND_KEYRING_RESYNCED)
+    await agent.leave()
+
+
 async def test_a_key_that_the_storage_does_not_know_is_shown_as_reported(site: Site) -> None:
     agent = await opened(site)
     key = site.make_key()

@@ -9,8 +9,11 @@ from __future__ import annotations
 import asyncio
 import json
 import random
-from collections import Counter
+import subprocess
+import sys
+from collections import Counter, deque
 from collections.abc import Sequence
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -18,11 +21,12 @@ import grpc
 import grpc.aio
 import pytest
 
+from sparekey.agent.timing import Timing
 from sparekey.licensing.changes import apply_change
 from sparekey.licensing.key_files import KeySigner, TrustedSigners, encode_public_key
 from sparekey.licensing.keyring import Slot
 from sparekey.licensing.keys import Edition, KeyKind, KeyOrigin, KeyType, LicenseKey
-from sparekey.testing.fleet.processes import start_server
+from sparekey.runtime.startup import parse_address
 from sparekey.testing.fleet.simulated import SimulatedFleet, make_svm
 from sparekey.v1 import (
     event_pb2,
@@ -40,10 +44,18 @@ from sparekey.wire.licensing_messages import read_change, read_slot
 from .words import scope_of
 
 KILLS = 20
+AHEAD = 2
+PROGRAM = """
+import sys
+import sparekey.server.main as program
+sys.argv += ["--listen", sys.stdin.readline().strip()]
+program.main()
+"""
 SVMS = 30
 SEED = 20300101
 PATIENCE = 30.0
 NOW = datetime.now(UTC)
+EAGER = Timing(first_try_within=0.05, backoff_base=0.05, backoff_cap=0.1)
 
 
 def make_key(number: int) -> LicenseKey:
@@ -58,6 +70,70 @@ def make_key(number: int) -> LicenseKey:
         not_before=NOW - timedelta(days=1),
         expires_at=NOW + timedelta(days=30 + number),
     )
+
+
+class Servers:
+    """The program, started again and again; the next ones wait, loaded, for their turn.
+
+    Loading takes a second or two, and a restart has nothing else to wait for.
+    """
+
+    def __init__(self, folder: Path, vendor_keys: Path) -> None:
+        self.address = "127.0.0.1:0"
+        self._log = folder / "server.log"
+        self._options = ["--data", str(folder / "data"), "--vendor-keys", str(vendor_keys)]
+        self._count = 0
+        self._loaded: deque[subprocess.Popen[str]] = deque()
+        self._running: subprocess.Popen[str] | None = None
+        for _ in range(AHEAD):
+            self._load()
+
+    def start(self) -> None:
+        """Let the next one go, on the address of those before; returns when it is ready."""
+        self._load()
+        self._running = self._loaded.popleft()
+        assert self._running.stdin is not None
+        assert self._running.stdout is not None
+        self._running.stdin.write(f"{self.address}\n")
+        self._running.stdin.flush()
+        words = self._running.stdout.readline().split()
+        assert words[:2] == ["sparekey-server", "ready"], self._log.read_text()
+        self.address = words[2].removeprefix("listen=")
+
+    def kill(self) -> None:
+        """End it at once, as a power cut would."""
+        assert self._running is not None
+        self._running.kill()
+        self._running.communicate()
+        self._running = None
+
+    def stop(self) -> int:
+        """End it in good order; its exit code."""
+        assert self._running is not None
+        self._running.terminate()
+        self._running.communicate(timeout=15)
+        return self._running.returncode
+
+    def close(self) -> None:
+        """End all, those too that still wait."""
+        for process in (*self._loaded, *([self._running] if self._running else [])):
+            process.kill()
+            process.communicate()
+
+    def _load(self) -> None:
+        # With and without a process of its own for writing, which outlives a kill a little.
+        writing = "--writer-process" if self._count % 2 else "--no-writer-process"
+        self._count += 1
+        with self._log.open("a") as log:
+            self._loaded.append(
+                subprocess.Popen(
+                    [sys.executable, "-c", PROGRAM, *self._options, writing],
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.PIPE,
+                    stderr=log,
+                    text=True,
+                )
+            )
 
 
 class Client:
@@ -121,36 +197,29 @@ async def test_R87_R89_a_server_that_is_killed_loses_nothing_and_does_nothing_tw
     vendor_keys = tmp_path / "vendor-keys.json"
     vendor_keys.write_text(json.dumps({vendor.signer_id: encode_public_key(vendor.public_key)}))
     trusted = TrustedSigners({vendor.signer_id: vendor.public_key})
-    program = start_server(tmp_path / "data", vendor_keys)
-    address = str(program.address)
-    client = Client(address)
     keys = [make_key(number) for number in range(KILLS)]
-    for key in keys:
-        await client.keys.AddKey(key_pb2.AddKeyRequest(key_file=vendor.sign(key)))
     tasks: list[license_pb2.Task] = []
     points = []
-    async with SimulatedFleet(program.address, trusted) as fleet:
-        await fleet.start([make_svm(f"svm-{number:02}") for number in range(SVMS)])
-        for number, key in enumerate(keys):
-            started = asyncio.create_task(client.start_task(key, reserve=number % 2 == 1))
-            points.append(await kill_point(client, started, randomness))
-            await asyncio.to_thread(program.kill)
-            # With and without a process of its own for writing, which outlives the kill a little.
-            writing = "--writer-process" if number % 2 else "--no-writer-process"
-            program = await asyncio.to_thread(
-                start_server, tmp_path / "data", vendor_keys, writing, listen=address
-            )
-            async with asyncio.timeout(PATIENCE):
-                tasks.append(await client.ended((await started).task_id))
-        with capsys.disabled():
-            print(f"\nseed {SEED}, killed {points}")
-        try:
+    with closing(Servers(tmp_path, vendor_keys)) as servers:
+        await asyncio.to_thread(servers.start)
+        client = Client(servers.address)
+        for key in keys:
+            await client.keys.AddKey(key_pb2.AddKeyRequest(key_file=vendor.sign(key)))
+        async with SimulatedFleet(parse_address(servers.address), trusted, timing=EAGER) as fleet:
+            await fleet.start([make_svm(f"svm-{number:02}") for number in range(SVMS)])
+            for number, key in enumerate(keys):
+                started = asyncio.create_task(client.start_task(key, reserve=number % 2 == 1))
+                points.append(await kill_point(client, started, randomness))
+                await asyncio.to_thread(servers.kill)
+                await asyncio.to_thread(servers.start)
+                async with asyncio.timeout(PATIENCE):
+                    tasks.append(await client.ended((await started).task_id))
+            with capsys.disabled():
+                print(f"\nseed {SEED}, killed {', '.join(points)}")
             check_tasks(tasks)
             await check_svms(client, fleet, keys)
-        finally:
-            await fleet.stop(fleet.svms.values())
-            await client.channel.close()
-            assert await asyncio.to_thread(program.stop) == 0
+        await client.channel.close()
+        assert await asyncio.to_thread(servers.stop) == 0
 
 
 async def kill_point(

@@ -114,6 +114,8 @@ def main(url: str) -> int:
     # A terminal's Ctrl-C reaches the whole group; when to end is the server's word alone.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    # In a container the server may be process 1 itself, so that number alone tells nothing.
+    server = os.getppid()
     source, sink = sys.stdin.buffer, sys.stdout.buffer
     with contextlib.ExitStack() as stack:
         if not _lock(url, stack):
@@ -124,7 +126,7 @@ def main(url: str) -> int:
         _send(sink, _READY)
         while content := _read(source):
             runs, now = pickle.loads(content)  # noqa: S301 - from our own process
-            if os.getppid() == 1:
+            if os.getppid() != server:
                 break  # the server was killed; nobody waits for this group any more
             answers, commit = writer.write(runs, now)
             _send(sink, _encode(answers, commit))
