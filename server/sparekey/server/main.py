@@ -143,4 +143,16 @@ def _sentence(invalid: ValidationError) -> str:
 
 def main() -> None:
     """Start the program."""
-    app(prog_name=PROGRAM)
+    try:
+        exit_code: Any = app(prog_name=PROGRAM, standalone_mode=False)
+    except typer.Abort:
+        exit_code = 130
+    except Exception as error:
+        # The parser's own errors, whichever library it is built on, carry their sentence.
+        sentence = getattr(error, "format_message", None)
+        if sentence is None:
+            raise
+        told = sentence().rstrip(".").replace("\n", " ")
+        print(f"{PROGRAM}: {told}; see {PROGRAM} --help", file=sys.stderr)
+        exit_code = EXIT_REFUSED
+    sys.exit(exit_code or 0)
