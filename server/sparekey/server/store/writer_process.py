@@ -13,7 +13,7 @@ import contextlib
 import fcntl
 import gc
 import os
-import pickle
+import pickle  # nosec B403 - over a pipe between our own two processes
 import signal
 import struct
 import sys
@@ -86,7 +86,7 @@ class ProcessTarget:
             answered = await self._receive()
         except asyncio.IncompleteReadError:
             raise WriterFault("the writing process has ended; restart the server") from None
-        answers, commit = pickle.loads(answered)  # noqa: S301 - from our own process
+        answers, commit = pickle.loads(answered)  # noqa: S301 # nosec B301 - from our own process
         return answers, commit
 
     async def ended(self) -> None:
@@ -125,7 +125,7 @@ def main(url: str) -> int:
         gc.freeze()
         _send(sink, _READY)
         while content := _read(source):
-            runs, now = pickle.loads(content)  # noqa: S301 - from our own process
+            runs, now = pickle.loads(content)  # noqa: S301 # nosec B301 - from our own process
             if os.getppid() != server:
                 break  # the server was killed; nobody waits for this group any more
             answers, commit = writer.write(runs, now)
