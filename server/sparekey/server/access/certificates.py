@@ -23,7 +23,7 @@ from sparekey.server.store.access import (
     token_by_digest,
 )
 from sparekey.server.store.access_records import CertificateRecord, TokenKind, TokenRecord
-from sparekey.server.store.requests import Retry, earlier_answer, remember_answer
+from sparekey.server.store.requests import Retry, earlier_response, remember_answer
 from sparekey.server.store.transaction import Transaction
 from sparekey.v1 import access_pb2, error_pb2, event_pb2
 from sparekey.wire.errors import CallRefused
@@ -140,11 +140,11 @@ def revoke_certificates(
 
 
 def _revoke(transaction: Transaction, request: RevokeCertificate) -> Message | CallRefused:
-    earlier = earlier_answer(transaction.connection, request.retry)
-    if isinstance(earlier, CallRefused):
-        return earlier
+    earlier = earlier_response(
+        transaction.connection, request.retry, access_pb2.RevokeCertificateResponse
+    )
     if earlier is not None:
-        return access_pb2.RevokeCertificateResponse.FromString(earlier)
+        return earlier
     known = certificate_by_serial(transaction.connection, request.serial)
     record = known or _foreign(request.serial, transaction.now)
     changes = record.revoked_at is None
@@ -203,11 +203,9 @@ def ban_svms(transaction: Transaction, requests: Sequence[BanSvm]) -> list[Messa
 
 
 def _ban(transaction: Transaction, request: BanSvm) -> Message | CallRefused:
-    earlier = earlier_answer(transaction.connection, request.retry)
-    if isinstance(earlier, CallRefused):
-        return earlier
+    earlier = earlier_response(transaction.connection, request.retry, access_pb2.BanSvmResponse)
     if earlier is not None:
-        return access_pb2.BanSvmResponse.FromString(earlier)
+        return earlier
     response = access_pb2.BanSvmResponse(banned=request.banned)
     if request.validate_only:
         return response

@@ -11,7 +11,7 @@ from google.protobuf.message import Message
 from sparekey.server.access.messages import token_message
 from sparekey.server.store.access import add_token, save_token, token_by_id
 from sparekey.server.store.access_records import TokenKind, TokenRecord
-from sparekey.server.store.requests import Retry, earlier_answer, remember_answer
+from sparekey.server.store.requests import Retry, earlier_response, remember_answer
 from sparekey.server.store.transaction import Transaction
 from sparekey.v1 import access_pb2, error_pb2, event_pb2
 from sparekey.wire.errors import CallRefused
@@ -48,11 +48,9 @@ def _make(transaction: Transaction, request: MakeToken) -> Message | CallRefused
         if record.kind is TokenKind.JOIN
         else access_pb2.CreateTokenResponse
     )
-    earlier = earlier_answer(transaction.connection, request.retry)
-    if isinstance(earlier, CallRefused):
-        return earlier
+    earlier = earlier_response(transaction.connection, request.retry, response_class)
     if earlier is not None:
-        return response_class.FromString(earlier)
+        return earlier
     response = response_class(record=token_message(record))
     if request.validate_only:
         return response
@@ -93,11 +91,11 @@ def revoke_tokens(
 
 
 def _revoke(transaction: Transaction, request: RevokeToken) -> Message | CallRefused:
-    earlier = earlier_answer(transaction.connection, request.retry)
-    if isinstance(earlier, CallRefused):
-        return earlier
+    earlier = earlier_response(
+        transaction.connection, request.retry, access_pb2.RevokeTokenResponse
+    )
     if earlier is not None:
-        return access_pb2.RevokeTokenResponse.FromString(earlier)
+        return earlier
     record = token_by_id(transaction.connection, request.token_id)
     if record is None:
         return CallRefused(

@@ -13,7 +13,7 @@ from sparekey.server.fleet.messages import svm_message
 from sparekey.server.life.guest_lists import forget_guests
 from sparekey.server.life.terms import load_terms
 from sparekey.server.store.instructions import load_pending
-from sparekey.server.store.requests import Retry, earlier_answer, remember_answer
+from sparekey.server.store.requests import Retry, earlier_response, remember_answer
 from sparekey.server.store.svms import delete_svm, load_svms, save_svms
 from sparekey.server.store.tasks import OutcomeChanges, OutcomeRecord
 from sparekey.server.store.transaction import Transaction
@@ -51,11 +51,9 @@ def exclude_svms(
 
 
 def _exclude(transaction: Transaction, request: ChangeSvm) -> Message | CallRefused:
-    earlier = earlier_answer(transaction.connection, request.retry)
-    if isinstance(earlier, CallRefused):
-        return earlier
+    earlier = earlier_response(transaction.connection, request.retry, fleet_pb2.ExcludeSvmResponse)
     if earlier is not None:
-        return fleet_pb2.ExcludeSvmResponse.FromString(earlier)
+        return earlier
     record = load_svms(transaction.connection, [request.svm_id]).get(request.svm_id)
     if record is None:
         return svm_not_found(request.svm_id)
@@ -94,11 +92,9 @@ def forget_svms(
 
 
 def _forget(transaction: Transaction, request: ChangeSvm) -> Message | CallRefused:
-    earlier = earlier_answer(transaction.connection, request.retry)
-    if isinstance(earlier, CallRefused):
-        return earlier
+    earlier = earlier_response(transaction.connection, request.retry, fleet_pb2.ForgetSvmResponse)
     if earlier is not None:
-        return fleet_pb2.ForgetSvmResponse.FromString(earlier)
+        return earlier
     record = load_svms(transaction.connection, [request.svm_id]).get(request.svm_id)
     if record is None:
         return svm_not_found(request.svm_id)

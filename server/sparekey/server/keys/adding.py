@@ -17,7 +17,7 @@ from sparekey.server.store.keys import (
     key_use,
     load_keys,
 )
-from sparekey.server.store.requests import Retry, earlier_answer, remember_answer
+from sparekey.server.store.requests import Retry, earlier_answer, earlier_response, remember_answer
 from sparekey.server.store.tasks import running_tasks_with_key
 from sparekey.server.store.transaction import Transaction
 from sparekey.server.tasks.ending import refuse_key
@@ -134,11 +134,9 @@ def _delete(
     transaction: Transaction, request: DeleteKey
 ) -> key_pb2.DeleteKeyResponse | CallRefused:
     connection = transaction.connection
-    earlier = earlier_answer(connection, request.retry)
-    if isinstance(earlier, CallRefused):
-        return earlier
+    earlier = earlier_response(connection, request.retry, key_pb2.DeleteKeyResponse)
     if earlier is not None:
-        return key_pb2.DeleteKeyResponse.FromString(earlier)
+        return earlier
     stored = load_keys(connection, [request.serial]).get(request.serial)
     if stored is None or not stored.in_storage:
         return key_not_found(request.serial)

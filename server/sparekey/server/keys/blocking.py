@@ -11,7 +11,7 @@ from sparekey.server.keys.messages import key_message
 from sparekey.server.link.results import InstructionBook
 from sparekey.server.store.instructions import Action, StoredInstruction
 from sparekey.server.store.keys import change_key, key_use, load_keys
-from sparekey.server.store.requests import Retry, earlier_answer, remember_answer
+from sparekey.server.store.requests import Retry, earlier_response, remember_answer
 from sparekey.server.store.subscriptions import save_block_grace
 from sparekey.server.store.svms import holders, load_svms, save_svms
 from sparekey.server.store.transaction import Transaction
@@ -45,11 +45,9 @@ def _mark(
     transaction: Transaction, request: MarkBlocked
 ) -> key_pb2.RefreshKeysResponse | CallRefused:
     connection = transaction.connection
-    earlier = earlier_answer(connection, request.retry)
-    if isinstance(earlier, CallRefused):
-        return earlier
+    earlier = earlier_response(connection, request.retry, key_pb2.RefreshKeysResponse)
     if earlier is not None:
-        return key_pb2.RefreshKeysResponse.FromString(earlier)
+        return earlier
     known = load_keys(connection, request.serials)
     newly = sorted(serial for serial, stored in known.items() if not stored.blocked)
     if not request.validate_only:

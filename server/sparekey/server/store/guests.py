@@ -90,11 +90,6 @@ def save_protections(connection: Connection, protections: Iterable[Protection]) 
         )
 
 
-def load_protections(connection: Connection) -> list[Protection]:
-    """All that is remembered."""
-    return [Protection(*row) for row in connection.execute(select(_protections))]
-
-
 def forget_protections(connection: Connection, now: datetime) -> None:
     """Delete what no longer counts."""
     connection.execute(delete(_protections).where(_protections.c.last_protected_at <= now - WINDOW))

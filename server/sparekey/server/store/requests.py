@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
+from google.protobuf.message import Message
 from sqlalchemy import Connection, delete, insert, select, tuple_
 
 from sparekey.server.store import schema
@@ -15,6 +16,8 @@ from sparekey.v1 import error_pb2
 from sparekey.wire.errors import CallRefused
 
 _requests = schema.requests
+
+_Response = TypeVar("_Response", bound=Message)
 
 
 class RequestKey(NamedTuple):
@@ -53,6 +56,14 @@ def earlier_answers(
 def earlier_answer(connection: Connection, retry: Retry) -> bytes | CallRefused | None:
     """What one call was answered before; None if it is new."""
     return match_answer(earlier_answers(connection, [retry]), retry)
+
+
+def earlier_response(
+    connection: Connection, retry: Retry, response: type[_Response]
+) -> _Response | CallRefused | None:
+    """The response that one call got before; a refusal or None as `earlier_answer` says."""
+    earlier = earlier_answer(connection, retry)
+    return response.FromString(earlier) if isinstance(earlier, bytes) else earlier
 
 
 def match_answer(

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Insert, Row, bindparam, func, insert, select, text, update
+from sqlalchemy import Connection, Insert, Row, bindparam, insert, select, text, update
 from sqlalchemy.dialects import sqlite
 
 from sparekey.licensing.advice import Advice
@@ -249,11 +249,6 @@ def overdue_tasks(connection: Connection, now: datetime) -> list[str]:
     """Running tasks whose deadline has come, in the order of their deadlines."""
     query = select(_tasks.c.id).where(_RUNNING, _tasks.c.deadline_at <= now)
     return list(connection.scalars(query.order_by(_tasks.c.deadline_at)))
-
-
-def count_running(connection: Connection) -> int:
-    """How many tasks are running."""
-    return connection.scalar(select(func.count()).select_from(_tasks).where(_RUNNING)) or 0
 
 
 def _names(advice: tuple[Advice, ...]) -> str:

@@ -10,7 +10,7 @@ from sparekey.licensing.tasks import OutcomeState, TaskState, task_state
 from sparekey.server.store.instructions import withdraw_key, withdraw_task
 from sparekey.server.store.requests import (
     Retry,
-    earlier_answer,
+    earlier_response,
     remember_answer,
 )
 from sparekey.server.store.tasks import (
@@ -81,11 +81,11 @@ def cancel_tasks(
 def _cancel(
     transaction: Transaction, request: CancelTask
 ) -> license_pb2.CancelTaskResponse | CallRefused:
-    earlier = earlier_answer(transaction.connection, request.retry)
-    if isinstance(earlier, CallRefused):
-        return earlier
+    earlier = earlier_response(
+        transaction.connection, request.retry, license_pb2.CancelTaskResponse
+    )
     if earlier is not None:
-        return license_pb2.CancelTaskResponse.FromString(earlier)
+        return earlier
     task = load_tasks(transaction.connection, [request.task_id]).get(request.task_id)
     if task is None:
         return task_not_found(request.task_id)
