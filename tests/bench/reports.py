@@ -22,7 +22,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from sparekey.licensing.forecast import SvmSituation, forecast
 from sparekey.licensing.guests import GuestMix, HostCpu
 from sparekey.licensing.key_files import KeySigner, encode_public_key
-from sparekey.licensing.keyring import HeldKey, Keyring, Role, Slot
+from sparekey.licensing.keyring import EMPTY, HeldKey, Keyring, Role, Slot
 from sparekey.licensing.keys import Edition, KeyKind, KeyOrigin, KeyType, LicenseKey
 from sparekey.licensing.renewal_plan import StorageKey, plan_renewal
 from sparekey.server.store.database import open_database, sqlite_url
@@ -116,7 +116,7 @@ def store_fleet(folder: Path, fleet: Fleet) -> None:
                 for svm in fleet.svms[start : start + _BATCH]
             ]
             save_svms(connection, records)
-            save_keyrings(connection, records)
+            save_keyrings(connection, ((record, EMPTY) for record in records))
     engine.dispose()
 
 

@@ -4,9 +4,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import Enum
-from functools import total_ordering
 from types import MappingProxyType
-from typing import ClassVar, Self
+from typing import ClassVar, NamedTuple, Self
 
 from sparekey.licensing.keys import KeyKind, KeyType, LicenseKey, Scheme
 
@@ -20,39 +19,33 @@ class Role(Enum):
     RESERVE = "RESERVE"
 
 
-_TYPE_ORDER = {key_type: position for position, key_type in enumerate(KeyType)}
-_ROLE_ORDER = {role: position for position, role in enumerate(Role)}
-
-
-@total_ordering
-@dataclass(frozen=True, slots=True)
-class Slot:
+class Slot(NamedTuple):
     """A place for one key; that there is one per type and role makes R24 true by construction.
 
     Ordered by type, then role, each as declared: the order of every listing.
     """
 
+    # A tuple, since slots are made and looked up all the time and a tuple's own hash is quick.
     type: KeyType
     role: Role
 
     def __lt__(self, other: object) -> bool:
-        if not isinstance(other, Slot):
-            return NotImplemented
-        return self._position < other._position
+        return _SLOT_ORDER[self] < _SLOT_ORDER[other] if isinstance(other, Slot) else NotImplemented
 
-    @property
-    def _position(self) -> tuple[int, int]:
-        return (_TYPE_ORDER[self.type], _ROLE_ORDER[self.role])
+    def __le__(self, other: object) -> bool:
+        return self == other or self < other if isinstance(other, Slot) else NotImplemented
+
+    def __gt__(self, other: object) -> bool:
+        return other < self if isinstance(other, Slot) else NotImplemented
+
+    def __ge__(self, other: object) -> bool:
+        return other <= self if isinstance(other, Slot) else NotImplemented
 
 
 _SLOT_ORDER = {
     slot: position
     for position, slot in enumerate(Slot(key_type, role) for key_type in KeyType for role in Role)
 }
-
-
-def _by_slot(item: tuple[Slot, object]) -> int:
-    return _SLOT_ORDER[item[0]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,8 +87,10 @@ class Keyring:
     EMPTY: ClassVar["Keyring"]
 
     def __post_init__(self) -> None:
-        ordered = sorted(self.slots.items(), key=_by_slot)
-        object.__setattr__(self, "slots", MappingProxyType(dict(ordered)))
+        ordered = {
+            slot: self.slots[slot] for slot in sorted(self.slots, key=_SLOT_ORDER.__getitem__)
+        }
+        object.__setattr__(self, "slots", MappingProxyType(ordered))
 
     def __hash__(self) -> int:
         return hash(tuple(self.slots.items()))

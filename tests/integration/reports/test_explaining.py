@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import Connection
 
 from sparekey.licensing.guests import GuestMix
-from sparekey.licensing.keyring import HeldKey, Keyring, Role, Slot
+from sparekey.licensing.keyring import EMPTY, HeldKey, Keyring, Role, Slot
 from sparekey.licensing.keys import Edition, KeyKind, KeyOrigin, KeyType, LicenseKey
 from sparekey.server.reports.explaining import explain_svm
 from sparekey.server.store.database import open_database, sqlite_url
@@ -40,7 +40,7 @@ def history(tmp_path: Path) -> Iterator[Transaction]:
     record = SvmRecord("a", NOW, NOW, guests=GuestMix(2), keyring=held)
     with engine.execution_options(sparekey_writes=True).begin() as connection:
         save_svms(connection, [record])
-        save_keyrings(connection, [record])
+        save_keyrings(connection, [(record, EMPTY)])
         yield Transaction(connection, NOW)
     engine.dispose()
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Insert, bindparam, delete, insert, select, update
+from sqlalchemy import Connection, Insert, bindparam, delete, select, update
 from sqlalchemy.dialects import sqlite
 
 from sparekey.licensing.guests import GuestMix, HostCpu
@@ -59,7 +59,10 @@ _HELD_BY_SVM = Lookup(select(_held).where(_held.c.svm_id.in_(bindparam("values",
 
 
 def load_svms(
-    connection: Connection, svm_ids: Iterable[str], keys: dict[str, StoredKey] | None = None
+    connection: Connection,
+    svm_ids: Iterable[str],
+    keys: dict[str, StoredKey] | None = None,
+    with_keys: Callable[[str], bool] | None = None,
 ) -> dict[str, SvmRecord]:
     """The SVMs with these ids that the server knows.
 
@@ -68,9 +71,12 @@ def load_svms(
         svm_ids: The ids.
         keys: Keys by serial that are loaded already; those that the SVMs hold
             are added to it.
+        with_keys: Of which SVMs the keyring is wanted, if not of all; the others'
+            stays empty and must not be saved.
     """
     records = {row[0]: _record(row) for row in _BY_ID.rows(connection, svm_ids)}
-    _add_keyrings(connection, records, keys)
+    holding = records if with_keys is None else filter(with_keys, records)
+    _add_keyrings(connection, records, holding, keys)
     return records
 
 
@@ -139,11 +145,13 @@ _UPDATE_SEEN = BulkChange(
     update(_svms).where(_svms.c.id == bindparam("svm")).values(last_seen_at=bindparam("seen_at")),
     ("seen_at", "svm"),
 )
-_DELETE_HELD = BulkChange(delete(_held).where(_held.c.svm_id == bindparam("svm")), ("svm",))
+_HELD_SLOT = ("svm_id", "type", "role")
+_DELETE_HELD = BulkChange(
+    delete(_held).where(*(_held.c[name] == bindparam(f"of_{name}") for name in _HELD_SLOT)),
+    tuple(f"of_{name}" for name in _HELD_SLOT),
+)
 _HELD_COLUMNS = (
-    "svm_id",
-    "type",
-    "role",
+    *_HELD_SLOT,
     "serial",
     "kind",
     "edition",
@@ -153,7 +161,15 @@ _HELD_COLUMNS = (
     "ended_at",
     "blocked_at",
 )
-_INSERT_HELD = BulkInsert(insert(_held), _HELD_COLUMNS)
+
+
+def _save_held() -> Insert:
+    statement = sqlite.insert(_held)
+    changes = {name: statement.excluded[name] for name in _HELD_COLUMNS if name not in _HELD_SLOT}
+    return statement.on_conflict_do_update(index_elements=_HELD_SLOT, set_=changes)
+
+
+_SAVE_HELD = BulkInsert(_save_held(), _HELD_COLUMNS)
 
 
 def save_svms(connection: Connection, records: Sequence[SvmRecord]) -> None:
@@ -161,15 +177,22 @@ def save_svms(connection: Connection, records: Sequence[SvmRecord]) -> None:
     _SAVE.run(connection, [_values(record) for record in records])
 
 
-def save_keyrings(connection: Connection, records: Sequence[SvmRecord]) -> None:
-    """Write the keys that SVMs hold in place of those that were stored."""
-    _DELETE_HELD.run(connection, [(record.svm_id,) for record in records])
-    rows = [
-        _held_values(record.svm_id, slot, held)
-        for record in records
-        for slot, held in record.keyring.slots.items()
-    ]
-    _INSERT_HELD.run(connection, rows)
+def save_keyrings(connection: Connection, changed: Iterable[tuple[SvmRecord, Keyring]]) -> None:
+    """Write the keys that SVMs hold now, each beside the keyring that is stored so far."""
+    gone: list[tuple[object, ...]] = []
+    rows: list[tuple[object, ...]] = []
+    for record, stored in changed:
+        now, before = record.keyring.slots, stored.slots
+        gone.extend(
+            (record.svm_id, slot.type.name, slot.role.name) for slot in before if slot not in now
+        )
+        rows.extend(
+            _held_values(record.svm_id, slot, held)
+            for slot, held in now.items()
+            if before.get(slot) != held
+        )
+    _DELETE_HELD.run(connection, gone)
+    _SAVE_HELD.run(connection, rows)
 
 
 def touch_svms(connection: Connection, seen: Mapping[str, datetime]) -> None:
@@ -209,9 +232,12 @@ def reported_key(
 
 
 def _add_keyrings(
-    connection: Connection, records: Mapping[str, SvmRecord], keys: dict[str, StoredKey] | None
+    connection: Connection,
+    records: Mapping[str, SvmRecord],
+    svm_ids: Iterable[str],
+    keys: dict[str, StoredKey] | None,
 ) -> None:
-    rows = list(_HELD_BY_SVM.rows(connection, records))
+    rows = list(_HELD_BY_SVM.rows(connection, svm_ids))
     known = keys if keys is not None else {}
     missing = {row[_SERIAL] for row in rows} - known.keys()
     if missing:
