@@ -257,7 +257,7 @@ class YearServer:
         for name in names:
             self.svms[name].live(self.clock.now())
             if (report := self.svms[name].report()) is not None:
-                arrivals.append(Arrival(name, report))
+                arrivals.append(Arrival(name, (report.SerializeToString(),)))
         taken = await asyncio.gather(*(self.writer.write(take_reports, one) for one in arrivals))
         assert not any(one.full_report_wanted for one in taken)
         await self.writer.write(_touch, tuple(names))

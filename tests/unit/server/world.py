@@ -197,7 +197,7 @@ class World:
         report = svm.reports.next_report(results, self.now)
         if report is None:
             return
-        (taken,) = self.write(take_reports, Arrival(svm_id, report))
+        (taken,) = self.write(take_reports, Arrival(svm_id, (report.SerializeToString(),)))
         assert not isinstance(taken, CallRefused), taken
         assert not taken.full_report_wanted
         svm.keeper.accept(taken.keyring_revision, taken.sequence)

@@ -14,7 +14,8 @@ from sparekey.runtime.clock import Clock, SettableClock
 from sparekey.server.link import frames
 from sparekey.server.link.clock_skew import ClockSkews
 from sparekey.server.link.pusher import Pusher
-from sparekey.server.link.reporting import Arrival, Taken, take_hellos, take_reports
+from sparekey.server.link.report_intake import ReportIntake
+from sparekey.server.link.reporting import Taken, take_hellos
 from sparekey.server.link.sessions import SILENT_SPANS, LinkTiming, Session, Sessions
 from sparekey.server.store.commits import Commit, CommitFeed
 from sparekey.server.store.reader import Reader
@@ -115,21 +116,24 @@ class AgentLink:
         if self._draining:
             raise shutting_down()
         session, opening = await self._open(stream, caller)
+        gap = self.timing.report_gap.total_seconds()
+        intake = ReportIntake(session, self._writer, gap, self._taken)
         try:
             await self._look_at_clock(session, opening)
-            while True:
-                frame = await stream.read()
-                if frame is None:
-                    return
+            while (frame := await stream.read()) is not None:
                 assert isinstance(frame, agent_pb2.ConnectRequest)
                 session.heard_at = self._loop_time()
-                await self._receive(session, frame)
+                await self._receive(session, intake, frame)
                 await self._look_at_clock(session, frame)
+            await intake.finish()
         except asyncio.CancelledError:
+            if session.failure is not None:
+                raise session.failure from None
             if not session.ended:
                 raise
             # It returns: of a cancelled handler the transport would tell the agent nothing.
         finally:
+            intake.close()
             if self.sessions.remove(session):
                 self._heard[session.svm_id] = self._clock.now()
                 self._feed.publish(Commit(svms={session.svm_id}))
@@ -188,10 +192,12 @@ class AgentLink:
             retry_after=self.timing.heartbeat,
         )
 
-    async def _receive(self, session: Session, frame: agent_pb2.ConnectRequest) -> None:
+    async def _receive(
+        self, session: Session, intake: ReportIntake, frame: agent_pb2.ConnectRequest
+    ) -> None:
         match frame.WhichOneof("frame"):
             case "report":
-                await self._take_report(session, frame.report)
+                await intake.take(frames.check_report(frame.report))
             case "test_clock_confirmation":
                 session.confirmed_setting = frame.test_clock_confirmation.setting
                 self._confirmed.set()
@@ -203,16 +209,14 @@ class AgentLink:
             case _:
                 pass  # a heartbeat, or a frame of a newer release
 
-    async def _take_report(self, session: Session, report: agent_pb2.Report) -> None:
-        arrival = Arrival(session.svm_id, frames.check_report(report))
-        taken: Taken = await self._writer.write(take_reports, arrival)
+    def _taken(self, session: Session, taken: Taken, answering: bool) -> None:
         if taken.full_report_wanted:
-            await session.send(frames.full_report_wanted(taken))
+            session.send_soon(frames.full_report_wanted(taken))
         # Told a moment later: no agent waits for it, and one frame does for several reports.
         self._to_tell[session] = taken
         self._something_to_tell.set()
-        if report.results:
-            self.pusher.answered(session)
+        if answering:
+            self.pusher.answered(session, more=taken.has_waiting)
 
     async def _tell_accepted(self) -> None:
         while True:

@@ -65,14 +65,16 @@ def check_report(report: agent_pb2.Report) -> agent_pb2.Report:
     Raises:
         CallRefused: one is not.
     """
-    cluster = report.placement.cluster
     violations = []
-    if cluster and not CLUSTER.fullmatch(cluster):
-        violations.append(
-            FieldViolation("report.placement.cluster", "must be 1 to 100 printable characters")
-        )
+    if report.HasField("placement"):
+        cluster = report.placement.cluster
+        if cluster and not CLUSTER.fullmatch(cluster):
+            violations.append(
+                FieldViolation("report.placement.cluster", "must be 1 to 100 printable characters")
+            )
     numbers = [("report.sequence", report.sequence)]
-    numbers.append(("report.keyring.revision", report.keyring.revision))
+    if report.HasField("keyring"):
+        numbers.append(("report.keyring.revision", report.keyring.revision))
     numbers.extend(("report.results.version", result.version) for result in report.results)
     violations.extend(_too_high(numbers))
     _refuse(violations)

@@ -54,11 +54,12 @@ class Pusher:
             self._woken.update(connected)
             self._wake.set()
 
-    def answered(self, session: Session) -> None:
-        """An SVM has answered instructions; more may wait for it."""
+    def answered(self, session: Session, *, more: bool) -> None:
+        """An SVM has answered instructions; `more` says whether others wait for it."""
         session.push_due_at = None
         session.misses = 0
-        self.wake([session.svm_id])
+        if more:
+            self.wake([session.svm_id])
 
     async def run(self) -> None:
         """Push until cancelled."""

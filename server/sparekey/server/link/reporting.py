@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from sparekey.licensing.guests import GuestMix, HostCpu
 from sparekey.licensing.keys import KeyOrigin
@@ -21,29 +21,36 @@ from sparekey.server.store.svms import (
 from sparekey.server.store.transaction import Transaction
 from sparekey.v1 import agent_pb2, error_pb2, event_pb2
 from sparekey.wire.errors import CallRefused
-from sparekey.wire.licensing_messages import read_guest_mix, read_host_cpu
+from sparekey.wire.licensing_messages import (
+    guest_mix_message,
+    host_cpu_message,
+    read_guest_mix,
+    read_host_cpu,
+)
 
 _MAX_CLUSTER_LENGTH = 100
 _MAX_UUID_LENGTH = 64
 
 
-@dataclass(frozen=True, slots=True)
-class Arrival:
-    """One report of one SVM."""
+class Arrival(NamedTuple):
+    """Reports of one SVM that came one after the other.
+
+    They are encoded, since on their way to the writing process a message costs far more.
+    """
 
     svm_id: str
-    report: agent_pb2.Report
+    reports: tuple[bytes, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Taken:
-    """What the agent is told about its report or its hello.
+class Taken(NamedTuple):
+    """What the agent is told about its reports or its hello.
 
     Attributes:
-        sequence: The report that is on disk; 0 after a hello.
+        sequence: The newest report that is on disk; 0 after a hello.
         keyring_revision: The keyring revision that is on disk.
         full_report_wanted: Whether a full report must come next.
-        has_waiting: Whether instructions wait for the SVM.
+        has_waiting: Whether instructions wait for the SVM; after reports that
+            answered none it is not looked at.
     """
 
     sequence: int
@@ -103,37 +110,57 @@ def _register(transaction: Transaction, hello: agent_pb2.Hello) -> SvmRecord:
 def take_reports(
     transaction: Transaction, arrivals: Sequence[Arrival]
 ) -> list[Taken | CallRefused]:
-    """Write reports down in order; each is all taken or all refused."""
+    """Write reports down in order; each is all taken or all refused, and those after it with it."""
     connection = transaction.connection
-    keys = load_keys(connection, _serials(arrivals))
-    records = load_svms(connection, [arrival.svm_id for arrival in arrivals], keys)
-    answering = [one.svm_id for one in arrivals if _concerns_keys(one.report)]
-    book = InstructionBook.load(transaction, answering)
+    arrived = [(one.svm_id, _decoded(one)) for one in arrivals]
+    concerned = {svm_id for svm_id, reports in arrived if any(map(_concerns_keys, reports))}
+    listing = {svm_id for svm_id, reports in arrived if any(map(_lists_guests, reports))}
+    keys = load_keys(connection, _serials(report for _, reports in arrived for report in reports))
+    records = load_svms(
+        connection,
+        [svm_id for svm_id, _ in arrived],
+        keys,
+        with_keys=(concerned | listing).__contains__,
+    )
+    book = InstructionBook.load(transaction, concerned)
     book.keys.update(keys)
     answers: list[Taken | CallRefused] = []
     keyrings: dict[str, SvmRecord] = {}
     before = {svm_id: record.keyring for svm_id, record in records.items()}
+    stood = {svm_id: _Surroundings.of(record) for svm_id, record in records.items()}
     lists: dict[str, tuple[Guest, ...]] = {}
-    for arrival in arrivals:
-        record = records.get(arrival.svm_id)
+    for svm_id, reports in arrived:
+        record = records.get(svm_id)
         if record is None:
-            answers.append(_unknown(arrival.svm_id))
+            answers.append(_unknown(svm_id))
             continue
+        taken: Taken | None = None
         try:
-            listed = read_guest_list(arrival.report.guest_list, transaction.now)
+            for report in reports:
+                listed = None
+                if _lists_guests(report):
+                    listed = read_guest_list(report.guest_list, transaction.now)
+                taken = _take(transaction, book, record, report, keyrings, taken)
+                if listed is not None:
+                    lists[svm_id] = listed
         except CallRefused as refused:
             answers.append(refused)
             continue
-        answer = _take(transaction, book, record, arrival.report, keyrings)
-        if isinstance(answer, Taken) and arrival.report.HasField("guest_list"):
-            lists[record.svm_id] = listed
-        answers.append(answer)
+        assert taken is not None
+        waits = svm_id in concerned and bool(book.waiting(svm_id))
+        answers.append(taken._replace(has_waiting=waits))
+    for record in records.values():
+        _tell_surroundings(transaction, stood[record.svm_id], record)
     save_svms(connection, list(records.values()))
     book.save(transaction)
-    save_keyrings(connection, list(keyrings.values()))
+    save_keyrings(connection, ((one, before[one.svm_id]) for one in keyrings.values()))
     after = {svm_id: record.keyring for svm_id, record in records.items()}
     follow_guests(transaction, before, after, lists)
     return answers
+
+
+def _decoded(arrival: Arrival) -> list[agent_pb2.Report]:
+    return [agent_pb2.Report.FromString(encoded) for encoded in arrival.reports]
 
 
 def _take(
@@ -142,17 +169,21 @@ def _take(
     record: SvmRecord,
     report: agent_pb2.Report,
     keyrings: dict[str, SvmRecord],
-) -> Taken | CallRefused:
+    earlier: Taken | None,
+) -> Taken:
+    """Take one report in.
+
+    Raises:
+        CallRefused: its keyring breaks the rules; nothing of it was taken.
+    """
     record.last_seen_at = transaction.now
     if not report.full and report.sequence <= record.report_sequence:
-        return Taken(report.sequence, record.keyring_revision, full_report_wanted=False)
+        wanted = earlier is not None and earlier.full_report_wanted
+        return Taken(report.sequence, record.keyring_revision, full_report_wanted=wanted)
     joins_on = report.full or report.sequence == record.report_sequence + 1
-    try:
-        reported = read_keyring(report.keyring, book.keys)
-    except CallRefused as refused:
-        return refused
-    tasks = book.take_results(transaction, record, report.results)
     if report.HasField("keyring"):
+        reported = read_keyring(report.keyring, book.keys)
+        tasks = book.take_results(transaction, record, report.results)
         before = record.keyring
         remedy = take_keyring(transaction, record, report.keyring, reported, book.keys, tasks)
         if record.keyring != before:
@@ -162,18 +193,16 @@ def _take(
                     transaction.commit.add_due(held.key.expires_at)
         for instruction in remedy.instructions:
             book.put_in(transaction, record, instruction)
-    _take_surroundings(transaction, record, report)
+    elif report.results:
+        book.take_results(transaction, record, report.results)
+    _take_surroundings(record, report)
     if joins_on:
         record.report_sequence = report.sequence
         record.report_digest = report.digest
     return Taken(report.sequence, record.keyring_revision, full_report_wanted=not joins_on)
 
 
-def _take_surroundings(
-    transaction: Transaction, record: SvmRecord, report: agent_pb2.Report
-) -> None:
-    """Placement, guests and host; one event where any of them changed."""
-    before = (record.cluster, record.guests, record.host_uuid, record.host_cpu)
+def _take_surroundings(record: SvmRecord, report: agent_pb2.Report) -> None:
     if report.HasField("placement"):
         record.cluster = report.placement.cluster[:_MAX_CLUSTER_LENGTH]
     if report.HasField("guests"):
@@ -181,17 +210,36 @@ def _take_surroundings(
     if report.HasField("host_cpu"):
         record.host_cpu = read_host_cpu(report.host_cpu)
         record.host_uuid = report.host_cpu.host_uuid[:_MAX_UUID_LENGTH]
-    after = (record.cluster, record.guests, record.host_uuid, record.host_cpu)
-    if before != after:
-        transaction.commit.svms.add(record.svm_id)
-        transaction.add_event(
-            event_pb2.EVENT_KIND_SVM_CHANGED,
-            _describe(record.cluster, record.guests, record.host_cpu),
-            actor=ACTOR,
-            svm_id=record.svm_id,
-            guests=report.guests if report.HasField("guests") else None,
-            host_cpu=report.host_cpu if report.HasField("host_cpu") else None,
-        )
+
+
+class _Surroundings(NamedTuple):
+    """What an SVM reports besides its keys."""
+
+    cluster: str
+    guests: GuestMix
+    host_uuid: str
+    host_cpu: HostCpu
+
+    @classmethod
+    def of(cls, record: SvmRecord) -> _Surroundings:
+        return cls(record.cluster, record.guests, record.host_uuid, record.host_cpu)
+
+
+def _tell_surroundings(transaction: Transaction, before: _Surroundings, record: SvmRecord) -> None:
+    """One event where placement, guests or host have changed."""
+    after = _Surroundings.of(record)
+    if before == after:
+        return
+    transaction.commit.svms.add(record.svm_id)
+    host_changed = (before.host_uuid, before.host_cpu) != (after.host_uuid, after.host_cpu)
+    transaction.add_event(
+        event_pb2.EVENT_KIND_SVM_CHANGED,
+        _describe(record.cluster, record.guests, record.host_cpu),
+        actor=ACTOR,
+        svm_id=record.svm_id,
+        guests=guest_mix_message(record.guests) if before.guests != after.guests else None,
+        host_cpu=host_cpu_message(record.host_cpu, record.host_uuid) if host_changed else None,
+    )
 
 
 def _describe(cluster: str, guests: GuestMix, host: HostCpu) -> str:
@@ -207,12 +255,16 @@ def _concerns_keys(report: agent_pb2.Report) -> bool:
     return report.HasField("keyring") or bool(report.results)
 
 
-def _serials(arrivals: Iterable[Arrival]) -> set[str]:
+def _lists_guests(report: agent_pb2.Report) -> bool:
+    return report.HasField("guest_list")
+
+
+def _serials(reports: Iterable[agent_pb2.Report]) -> set[str]:
     return {
         held.serial
-        for arrival in arrivals
-        if arrival.report.HasField("keyring")
-        for held in arrival.report.keyring.keys
+        for report in reports
+        if report.HasField("keyring")
+        for held in report.keyring.keys
     }
 
 

@@ -28,6 +28,8 @@ class LinkTiming:
         persist_seen: How often the times at which agents were heard are written.
         sweep: How often deadlines are looked at.
         accepted_within: How soon an agent is told that its report is on disk.
+        report_gap: How soon after one write of a stream's reports the next may
+            begin, where nothing in them is urgent.
     """
 
     heartbeat: timedelta = timedelta(seconds=30)
@@ -36,7 +38,8 @@ class LinkTiming:
     reconcile: timedelta = timedelta(minutes=3)
     persist_seen: timedelta = timedelta(seconds=60)
     sweep: timedelta = timedelta(seconds=1)
-    accepted_within: timedelta = timedelta(milliseconds=200)
+    accepted_within: timedelta = timedelta(seconds=1)
+    report_gap: timedelta = timedelta(seconds=1)
 
 
 SILENT_SPANS = 3
@@ -62,6 +65,7 @@ class Session:
         follows_test_clock: Whether the agent takes its time from the test clock.
         confirmed_setting: The last test clock setting that it confirmed.
         ended: Whether the server has ended it.
+        failure: Why it ends, where what it sent could not be taken.
         caller: Who the agent is by its certificate.
     """
 
@@ -75,6 +79,7 @@ class Session:
         "caller",
         "confirmed_setting",
         "ended",
+        "failure",
         "follows_test_clock",
         "heard_at",
         "misses",
@@ -99,6 +104,7 @@ class Session:
         self.misses = 0
         self.confirmed_setting = 0
         self.ended = False
+        self.failure: BaseException | None = None
         self.caller = caller
         self._stream = stream
         self._task = asyncio.current_task()
@@ -144,6 +150,11 @@ class Session:
     def has_outlived(self, now: float) -> bool:
         """Whether the agent's certificate is over, in seconds since 1970."""
         return self.caller.expires_at is not None and self.caller.expires_at <= now
+
+    def fail(self, error: BaseException) -> None:
+        """End the stream with an error that its agent is told."""
+        self.failure = error
+        self.end()
 
     def end(self) -> None:
         """End the stream from the server's side; the agent will come again."""

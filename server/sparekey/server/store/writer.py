@@ -85,12 +85,22 @@ class Writer:
             CallRefused: the operation refused the request, or the storage cannot
                 be written.
         """
+        return await self.begin(operation, request)
+
+    def begin(
+        self, operation: Operation[_Request, _Answer], request: _Request
+    ) -> asyncio.Future[_Answer]:
+        """As `write`, without waiting: what is begun first is written first.
+
+        Raises:
+            CallRefused: the server stops.
+        """
         if self._stopping or self._task is None:
             raise shutting_down()
         answered: asyncio.Future[_Answer] = asyncio.get_running_loop().create_future()
         self._waiting.append((operation, request, answered))
         self._wake.set()
-        return await answered
+        return answered
 
     async def _run(self) -> None:
         while not self._stopping or self._waiting:
