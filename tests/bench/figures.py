@@ -69,17 +69,17 @@ def print_table(figures: Sequence[Figure]) -> None:
     """Show the figures to people."""
     table = Table(title="Sparekey beside bare gRPC (medians of alternating rounds)")
     for heading in ("benchmark", "Sparekey", "bare", "unit", "ratio", "goal", "rounds", ""):
-        table.add_column(heading, justify="left" if heading in ("benchmark", "unit") else "right")
+        table.add_column(
+            heading,
+            justify="left" if heading in ("benchmark", "unit") else "right",
+            no_wrap=heading == "benchmark",
+        )
     for figure in figures:
         sign = "≥" if figure.better == "high" else "≤"
         table.add_row(
             figure.name,
-            f"{median(figure.ours):,.3g}"
-            if median(figure.ours) < 100
-            else f"{median(figure.ours):,.0f}",
-            f"{median(figure.bare):,.3g}"
-            if median(figure.bare) < 100
-            else f"{median(figure.bare):,.0f}",
+            _short(median(figure.ours)),
+            _short(median(figure.bare)),
             figure.unit,
             f"{figure.ratio:.2f}",
             f"{sign} {figure.goal:g}",
