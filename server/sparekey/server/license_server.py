@@ -194,6 +194,7 @@ class LicenseServer:
     async def start(self) -> None:
         """Start serving; what was due while the server was down is done first."""
         await self._writer.start()
+        await self._link.load()
         await self._scheduler.catch_up()
         await add_health_and_reflection(self._server, self._services)
         self._link.start()
