@@ -50,6 +50,7 @@ def svm_message(
     mode = mode_at(
         record.keyring,
         now,
+        block_grace=terms.block_grace,
         subscriptions=terms.subscriptions,
         block_graces=terms.block_graces,
         void=record.svm_id in terms.void_svms,

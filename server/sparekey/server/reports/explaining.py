@@ -86,7 +86,7 @@ def explain_svm(connection: Connection, svm_id: str, now: datetime) -> Explanati
         record.host_cpu,
         void=svm_id in known.void_svms,
     )
-    terms = KeyTerms(known.subscriptions, known.block_graces)
+    terms = KeyTerms(known.subscriptions, known.block_graces, known.block_grace)
     of_svm = newest_events_of_svm(connection, svm_id, _KINDS, _LONGEST + 1)
     held = sorted({one.key.serial for one in record.keyring.slots.values()})
     of_keys = newest_events_of_keys(connection, held, tuple(_TOLD_OF_KEYS), _LONGEST + 1)
