@@ -65,7 +65,7 @@ keys = Table(
     Column("origin", String(16), nullable=False),
     Column("unit_limit", Integer, nullable=False),
     Column("not_before", Instant, nullable=False),
-    Column("expires_at", Instant),
+    Column("expires_at", Instant, index=True),
     Column("key_file", LargeBinary, nullable=False),
     Column("added_at", Instant, nullable=False),
     Column("blocked_at", Instant),

@@ -1,4 +1,4 @@
-"""SVMs whose keys are void, and by how much clocks differ.
+"""SVMs whose keys are void, by how much clocks differ, and keys in the order of their ends.
 
 Revision ID: 0005
 Revises: 0004
@@ -22,10 +22,12 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("svm_id", name=op.f("pk_void_keys")),
         comment="SVMs whose keys lost their effect when their clocks were changed (R54, R82).",
     )
+    op.create_index(op.f("ix_keys_expires_at"), "keys", ["expires_at"])
     op.add_column("clock_skews", sa.Column("skew", sa.BigInteger(), nullable=True))
 
 
 def downgrade() -> None:
+    op.drop_index(op.f("ix_keys_expires_at"), "keys")
     with op.batch_alter_table("clock_skews", schema=None) as batch_op:
         batch_op.drop_column("skew")
     op.drop_table("void_keys")
