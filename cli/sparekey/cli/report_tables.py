@@ -170,10 +170,12 @@ def timeline(gap: report_pb2.CoverageGap, start: datetime, end: datetime) -> str
 
 
 def plan_view(summary: report_pb2.PlanSummary) -> RenderableType:
-    """The keys of a plan in a table."""
-    end = iso_date(from_timestamp(summary.ends_at))
+    """The keys of a plan in a table, and what no key helps."""
+    void = [_void_sentence(summary)] if summary.void_svm_count else []
     if not summary.keys:
-        return cell(f"Nothing to do: there is no gap until {end}.", GOOD)
+        end = iso_date(from_timestamp(summary.ends_at))
+        other = " other" if void else ""
+        return Group(cell(f"Nothing to do: there is no{other} gap until {end}.", GOOD), *void)
     table = new_table()
     table.add_column("#", justify="right")
     table.add_column("KEY", no_wrap=True)
@@ -191,7 +193,18 @@ def plan_view(summary: report_pb2.PlanSummary) -> RenderableType:
             cell(f"{starts}\nto {ends}"),
             cell(f"{_number(key.guest_count, 'guest')}\non {_number(key.svm_count, 'SVM')}"),
         )
-    return table
+    return Group(table, *void)
+
+
+def _void_sentence(summary: report_pb2.PlanSummary) -> Text:
+    named = ", ".join(summary.void_svm_ids[:_NAMED])
+    more = summary.void_svm_count - _NAMED
+    more_text = f" and {more} more" if more > 0 else ""
+    return cell(
+        f"Besides, the keys of {named}{more_text} are void (R82), which no key helps: set the"
+        " clock right, forget the SVM, let it connect again, and activate it.",
+        BAD,
+    )
 
 
 def plan_commands(

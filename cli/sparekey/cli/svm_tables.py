@@ -46,7 +46,9 @@ _REASONS = {
     fleet_pb2.SVM_STATUS_REASON_NO_ACTIVE_KEY: "no active key: activate it",
     fleet_pb2.SVM_STATUS_REASON_KEY_EXPIRED: "its key has expired: activate it with another",
     fleet_pb2.SVM_STATUS_REASON_KEY_BLOCKED: "its key is blocked: activate it with another",
-    fleet_pb2.SVM_STATUS_REASON_KEY_VOID: "its clock was changed: register and activate it anew",
+    fleet_pb2.SVM_STATUS_REASON_KEY_VOID: (
+        "its clock was changed: set it right, forget the SVM, and activate it anew"
+    ),
     fleet_pb2.SVM_STATUS_REASON_SUBSCRIPTION_OVER: (
         "its subscription is over: have it renewed, then run its task again"
     ),

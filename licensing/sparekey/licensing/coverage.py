@@ -43,11 +43,15 @@ def uncovered_classes(
     now: datetime,
     *,
     subscriptions: Mapping[str, Subscription] = NO_SUBSCRIPTIONS,
+    void: bool = False,
 ) -> frozenset[OsClass]:
     """The classes with at least one guest and no active key in force at `now` that covers them.
 
-    A key with a known subscription is in force while that works, also in its grace (R58).
+    A key with a known subscription is in force while that works, also in its grace (R58). `void`:
+    the SVM's keys have lost their effect, so that none is (R54, R82).
     """
+    if void:
+        return mix.classes()
     actives = settle(keyring, now).keyring.actives()
     types = [held.key.type for held in actives if in_force(held, now, subscriptions)]
     return frozenset(

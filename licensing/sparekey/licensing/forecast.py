@@ -30,6 +30,7 @@ class GapReason(Enum):
     KEY_BLOCKED = "KEY_BLOCKED"
     KEY_NOT_STARTED = "KEY_NOT_STARTED"
     SUBSCRIPTION_PAUSED = "SUBSCRIPTION_PAUSED"
+    KEY_VOID = "KEY_VOID"
 
 
 _ENDED = {
@@ -47,7 +48,8 @@ class SvmSituation:
     """One SVM as a forecast sees it: its keys, its guests and its host.
 
     Situations that share one `keyring` object are forecast at the cost of one. `host_uuid` is
-    empty where it was not reported.
+    empty where it was not reported. `void`: its keys have lost their effect since its clock was
+    changed (R82); time alone never gives it back.
     """
 
     svm_id: str
@@ -56,6 +58,7 @@ class SvmSituation:
     cluster: str = ""
     host_uuid: str = ""
     host_cpu: HostCpu = NO_HOST
+    void: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,7 +169,7 @@ class WalkedFleet:
         """
         classes = svm.guests.classes()
         grown = self._guests.get(svm.svm_id)
-        key = (self._profile(svm.keyring), classes, svm.svm_id if grown else None)
+        key = (self._profile(svm.keyring), classes, svm.svm_id if grown else None, svm.void)
         found = self._courses.get(key)
         if found is None:
             found = self._courses[key] = tuple(
@@ -177,6 +180,7 @@ class WalkedFleet:
                     self.until,
                     [*self._changes, *(grown or ())],
                     self._terms,
+                    void=svm.void,
                 )
             )
         return found
@@ -258,7 +262,7 @@ def _gap_at(moment: Moment, os_class: OsClass) -> Gap | None:
     at, actives = moment.at, moment.keyring.actives()
     covering = [held for held in actives if covers(held.key.type, os_class)]
     terms = moment.terms
-    if any(in_force(held, at, terms.subscriptions) for held in covering):
+    if not moment.void and any(in_force(held, at, terms.subscriptions) for held in covering):
         return None
     if not covering:
         reason = GapReason.NO_KEY_FOR_CLASS if actives else GapReason.NO_KEY
@@ -271,6 +275,9 @@ def _gap_at(moment: Moment, os_class: OsClass) -> Gap | None:
         subscriptions=terms.subscriptions,
         block_graces=terms.block_graces,
     )
+    if moment.void and mode is Mode.FULL:
+        # Void is the reason only where nothing else costs the guests as much.
+        return Gap(os_class, at, None, Mode.LIMITED, GapReason.KEY_VOID, held.key.serial)
     reason = _why(held, at, terms)
     return Gap(
         os_class,

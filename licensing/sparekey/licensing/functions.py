@@ -17,13 +17,16 @@ def edition_for(
     now: datetime,
     *,
     subscriptions: Mapping[str, Subscription] = NO_SUBSCRIPTIONS,
+    void: bool = False,
 ) -> Edition | None:
     """The edition that a guest of a class has on this SVM: that of the key which covers it (R90).
 
-    None where no key in force covers it. So a guest that moves to another SVM has what that one's
-    keys allow (R44). Detection of suspicious network activity works for a guest under ENTERPRISE
-    only (R43).
+    None where no key in force covers it, or the SVM's keys are `void` (R82). So a guest that moves
+    to another SVM has what that one's keys allow (R44). Detection of suspicious network activity
+    works for a guest under ENTERPRISE only (R43).
     """
+    if void:
+        return None
     for held in settle(keyring, now).keyring.actives():
         if covers(held.key.type, os_class) and in_force(held, now, subscriptions):
             return held.key.edition

@@ -39,7 +39,7 @@ def mode_at(
     No key, or an expired trial: OFF (R70). Any other expired key: LIMITED (R71). A blocked key:
     FULL for `block_grace` from its blocking, or for what `block_graces` says of its serial, then
     LIMITED (R95). A key with a known subscription goes by that, not by its own end (R58, R59,
-    R96). `void`: nothing is FULL, since the SVM's clock was changed (R82).
+    R96). `void`: nothing is FULL, since the SVM's clock was changed (R54, R82).
     """
     modes = [
         _mode_of(

@@ -12,6 +12,9 @@ _DAY = timedelta(days=1)
 THRESHOLDS = (30, 15, 5, 1, 0)
 """The days left at which a notice is given, once each for each key."""
 
+FIRST_NOTICE = THRESHOLDS[0] * _DAY
+"""How long before a key's end the first notice is due; nothing is earlier."""
+
 _SEVERITIES = {
     30: Severity.INFO,
     15: Severity.INFO,

@@ -1,6 +1,6 @@
 """How an SVM stands, why, and what comes next if nothing is done: in sentences."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 
 from sparekey.licensing.changes import ChangeKind
@@ -42,7 +42,17 @@ _WHY = {
     GapReason.SUBSCRIPTION_ENDED: ("the subscription {key} has ended", ("R59", "R60")),
     GapReason.SUBSCRIPTION_PAUSED: ("the subscription {key} is paused", ("R56", "R96")),
     GapReason.KEY_BLOCKED: ("{key} is blocked", ("R72", "R95")),
+    GapReason.KEY_VOID: ("its keys are void", ("R54", "R82")),
     GapReason.KEY_NOT_STARTED: ("{key} has not started, as the clock was set back", ("R82",)),
+}
+_VOID = (
+    "Its keys are void, since its clock was changed by more than a day: set the clock right, forget"
+    " the SVM, let it connect again, and activate it."
+)
+_WHY_AHEAD = _WHY | {
+    GapReason.KEY_EXPIRED: ("{key} ends then and no reserve waits behind it", ("R71",)),
+    GapReason.TRIAL_EXPIRED: ("{key} is a trial, which is over then", ("R70",)),
+    GapReason.SUBSCRIPTION_ENDED: ("the subscription {key} is over then", ("R59", "R60")),
 }
 _PROMOTED = ChangeKind.RESERVE_PROMOTED
 
@@ -56,6 +66,7 @@ def tell_present(svm: SvmSituation, now: datetime, terms: KeyTerms = NO_TERMS) -
         block_grace=terms.block_grace,
         subscriptions=terms.subscriptions,
         block_graces=terms.block_graces,
+        void=svm.void,
     )
     told = [
         Sentence(
@@ -63,11 +74,16 @@ def tell_present(svm: SvmSituation, now: datetime, terms: KeyTerms = NO_TERMS) -
             ("R95",) if mode is not Mode.LIMITED else ("R71", "R95"),
         )
     ]
-    told += [_of_key(held, keyring, now, terms) for held in keyring.actives()]
+    if svm.void:
+        told.append(Sentence(_VOID, ("R54", "R82")))
+    verb = "holds" if svm.void else "runs under"
+    told += [_of_key(held, keyring, now, terms, verb) for held in keyring.actives()]
     if not svm.guests.total:
         told.append(Sentence("It reports no guests, so there is nothing to protect yet."))
     fleet = WalkedFleet(now, now + timedelta(minutes=1), (), terms)
-    uncovered = uncovered_classes(keyring, svm.guests, now, subscriptions=terms.subscriptions)
+    uncovered = uncovered_classes(
+        keyring, svm.guests, now, subscriptions=terms.subscriptions, void=svm.void
+    )
     for os_class in OsClass:
         if os_class in uncovered:
             gap = next(one for one in fleet.gaps(svm) if one.os_class is os_class)
@@ -93,13 +109,13 @@ def tell_outlook(
     return found
 
 
-def _of_key(held: HeldKey, keyring: Keyring, now: datetime, terms: KeyTerms) -> Sentence:
+def _of_key(held: HeldKey, keyring: Keyring, now: datetime, terms: KeyTerms, verb: str) -> Sentence:
     key = held.key
     name = key_name(Slot(key.type, Role.ACTIVE), key.serial)
     what = f"{key.kind.value.lower()}, {key.edition.value.lower()}"
     subscription = terms.subscriptions.get(key.serial)
     if held.blocked_at is None and subscription is not None:
-        return _of_subscription(name, what, subscription, now)
+        return _of_subscription(f"It {verb} {name} ({what})", subscription, now)
     if not in_force(held, now):
         state = "is blocked" if held.blocked_at else f"ended on {_date(key.expires_at)}"
         if held.blocked_at is None and not key.has_expired_at(now):
@@ -109,7 +125,7 @@ def _of_key(held: HeldKey, keyring: Keyring, now: datetime, terms: KeyTerms) -> 
             ("R72",) if held.blocked_at else ("R71",),
         )
     end = f"until {_date(key.expires_at)}" if key.expires_at else "without an end"
-    text, rules = f"It runs under {name} ({what}) {end}", ["R38"]
+    text, rules = f"It {verb} {name} ({what}) {end}", ["R38"]
     reserve = keyring.reserve(key.type)
     if reserve is not None:
         text += f"; {reserve.key.serial} waits behind it, until {_date(reserve.key.expires_at)}"
@@ -119,9 +135,9 @@ def _of_key(held: HeldKey, keyring: Keyring, now: datetime, terms: KeyTerms) -> 
     return Sentence(f"{text}.", tuple(rules))
 
 
-def _of_subscription(name: str, what: str, subscription: Subscription, now: datetime) -> Sentence:
+def _of_subscription(text: str, subscription: Subscription, now: datetime) -> Sentence:
     state = subscription.state_at(now).value.lower().replace("_", " ")
-    text = f"It runs under {name} ({what}), a subscription that its provider calls {state}"
+    text += f", a subscription that its provider calls {state}"
     ends, grace_ends = subscription.ends_at, subscription.grace_ends_at
     if ends is not None:
         text += f"; it {'ends' if ends > now else 'ended'} on {_date(ends)}"
@@ -148,7 +164,7 @@ def _gaps_ahead(
     gaps: Sequence[Gap] = WalkedFleet(now, until, (), terms).gaps(svm)
     for gap in gaps:
         if gap.starts_at > now:
-            text, rules = _gap_words(svm, gap, _WILL_BE_LEFT[gap.mode])
+            text, rules = _gap_words(svm, gap, _WILL_BE_LEFT[gap.mode], _WHY_AHEAD)
             ending = f", until {_date(gap.ends_at)}" if gap.ends_at else ""
             hope = ""
             if gap.may_renew_itself:
@@ -164,9 +180,14 @@ def _gaps_ahead(
                 yield Sentence(f"{upper_first(which)} will be protected again.", (), gap.ends_at)
 
 
-def _gap_words(svm: SvmSituation, gap: Gap, left: str) -> tuple[str, tuple[str, ...]]:
+def _gap_words(
+    svm: SvmSituation,
+    gap: Gap,
+    left: str,
+    reasons: Mapping[GapReason, tuple[str, tuple[str, ...]]] = _WHY,
+) -> tuple[str, tuple[str, ...]]:
     count = svm.guests.count(gap.os_class)
-    why, rules = _WHY[gap.reason]
+    why, rules = reasons[gap.reason]
     key = "its key"
     if gap.serial is not None:
         held = [one.key for one in svm.keyring.slots.values() if one.key.serial == gap.serial]

@@ -8,7 +8,7 @@ is a packing problem; the largest needs come first, each into the fullest key th
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from sparekey.licensing.forecast import SvmSituation, WalkedFleet
@@ -59,11 +59,16 @@ class PlannedKey:
 
 @dataclass(frozen=True, slots=True)
 class RenewalPlan:
-    """The keys to use, those of the storage first, then by type and edition."""
+    """The keys to use, those of the storage first, then by type and edition.
+
+    `void_svm_ids` are the SVMs whose keys are void (R82), by id: no key helps them. They are
+    planned for as if they had connected anew and been activated with what they hold.
+    """
 
     now: datetime
     until: datetime
     keys: tuple[PlannedKey, ...]
+    void_svm_ids: tuple[str, ...] = ()
 
     def to_buy(self) -> tuple[PlannedKey, ...]:
         """The keys that the storage doesn't have."""
@@ -89,14 +94,16 @@ def plan_renewal(
 ) -> RenewalPlan:
     """The smallest plan that closes every gap that `forecast` finds for the same arguments.
 
+    But for those of void keys (R82), which keys cannot close: see `RenewalPlan.void_svm_ids`.
     Keys that `what_if` blocks or ends are not counted on. Only commercial keys are used: a trial
     or a subscription would take the SVM's reserves away (R86).
     """
     fleet = WalkedFleet(now, until, what_if, terms)
     finder = NeedFinder(fleet, habits(svms))
+    void = tuple(sorted(svm.svm_id for svm in svms if svm.void))
     wanted: dict[tuple[KeyType, Edition], dict[str, _Bundle]] = {}
     for svm in svms:
-        for need in finder.needs(svm):
+        for need in finder.needs(replace(svm, void=False) if svm.void else svm):
             bundle = wanted.setdefault((need.type, need.edition), {}).setdefault(
                 need.host, _Bundle()
             )
@@ -130,7 +137,7 @@ def plan_renewal(
                 from_storage.append(_planned(some, until, now, stored.key))
             if left:
                 to_buy.append(_planned(left, until, now, None))
-    return RenewalPlan(now, until, (*from_storage, *to_buy))
+    return RenewalPlan(now, until, (*from_storage, *to_buy), void)
 
 
 def _fill(

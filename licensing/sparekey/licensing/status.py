@@ -74,7 +74,7 @@ def reasons_at(
     """Everything that is amiss with an SVM, in the order of `StatusReason`, each once.
 
     `connected`: its agent's stream is open, so it is not silent. `void`: its keys have lost their
-    effect since its clock was changed (R82).
+    effect since its clock was changed (R54, R82).
     """
     settled = settle(keyring, now).keyring
     found: set[StatusReason] = set()
@@ -84,7 +84,7 @@ def reasons_at(
         found.add(StatusReason.KEY_VOID)
     for held in settled.actives():
         found.update(_amiss(held, settled, now, subscriptions.get(held.key.serial)))
-    if uncovered_classes(settled, mix, now, subscriptions=subscriptions):
+    if uncovered_classes(settled, mix, now, subscriptions=subscriptions, void=void):
         found.add(StatusReason.UNCOVERED_OS_CLASS)
     if not connected and now - last_seen_at >= SILENCE:
         found.add(StatusReason.SILENT)

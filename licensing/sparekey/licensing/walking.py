@@ -74,12 +74,16 @@ NO_TERMS = KeyTerms()
 
 @dataclass(frozen=True, slots=True)
 class Moment:
-    """An SVM's keys, settled, its guests, and how its subscriptions stand, from an instant on."""
+    """An SVM's keys, settled, its guests, and how its subscriptions stand, from an instant on.
+
+    `void`: its keys have no effect (R82).
+    """
 
     at: datetime
     keyring: Keyring
     guests: GuestMix
     terms: KeyTerms = NO_TERMS
+    void: bool = False
 
 
 def walk(
@@ -89,6 +93,8 @@ def walk(
     until: datetime,
     what_if: Sequence[WhatIf] = (),
     terms: KeyTerms = NO_TERMS,
+    *,
+    void: bool = False,
 ) -> Iterator[Moment]:
     """Each instant in [now, until) at which anything about the SVM's coverage can change.
 
@@ -106,7 +112,7 @@ def walk(
                 terms = _cancelled(terms, change.serial, at)
             else:
                 keyring, guests = _changed(keyring, guests, change, at)
-        yield Moment(at, keyring, guests, terms)
+        yield Moment(at, keyring, guests, terms, void)
         at = min(_instants_ahead(keyring, at, waiting, terms), default=None)
 
 

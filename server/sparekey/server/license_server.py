@@ -20,6 +20,7 @@ from sparekey.server.access.gate import AccessGate
 from sparekey.server.access.limits import Limits
 from sparekey.server.activation_client import ActivationClient
 from sparekey.server.encryption import refuse_older_tls
+from sparekey.server.life.terms import set_block_grace
 from sparekey.server.link.agent_link import AgentLink
 from sparekey.server.link.sessions import LinkTiming
 from sparekey.server.ports import plan_ports
@@ -194,6 +195,8 @@ class LicenseServer:
     async def start(self) -> None:
         """Start serving; what was due while the server was down is done first."""
         await self._writer.start()
+        await self._writer.write(set_block_grace, self.settings.block_grace)
+        await self._link.load()
         await self._scheduler.catch_up()
         await add_health_and_reflection(self._server, self._services)
         self._link.start()

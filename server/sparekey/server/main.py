@@ -83,6 +83,20 @@ def serve(
     heartbeat: Annotated[
         float | None, typer.Option(help="Seconds that an agent may be silent.")
     ] = None,
+    subscription_poll_interval: Annotated[
+        float | None,
+        typer.Option(
+            help="Seconds between two questions about a subscription, give or take a tenth;"
+            " 3600 unless given."
+        ),
+    ] = None,
+    block_grace: Annotated[
+        float | None,
+        typer.Option(
+            help="Seconds that a blocked key keeps everything running where its issuer says"
+            " nothing; 8 days unless given."
+        ),
+    ] = None,
     writer_process: Annotated[
         bool, typer.Option(help="Write in a process of its own, which uses a second core.")
     ] = True,

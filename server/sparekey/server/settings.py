@@ -9,6 +9,8 @@ from typing import Annotated
 from pydantic import BeforeValidator, Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from sparekey.licensing.modes import BLOCK_GRACE
+
 
 def _as_seconds(value: object) -> object:
     try:
@@ -47,6 +49,8 @@ class ServerSettings(BaseSettings):
             server inside another program writes on a thread.
         subscription_poll_interval: How often the activation server is asked about each
             subscription, give or take a tenth.
+        block_grace: How long a blocked key keeps everything running where its issuer
+            says nothing (R95).
         log_level: debug, info, warning or error.
         log_json: Logs as JSON lines.
     """
@@ -71,5 +75,6 @@ class ServerSettings(BaseSettings):
     key_check_interval: _Span = Field(timedelta(hours=1), ge=timedelta(seconds=1))
     writer_process: bool = False
     subscription_poll_interval: _Span = Field(timedelta(hours=1), ge=timedelta(seconds=1))
+    block_grace: _Span = Field(BLOCK_GRACE, ge=timedelta(0))
     log_level: str = Field("info", pattern="^(debug|info|warning|error)$")
     log_json: bool = False

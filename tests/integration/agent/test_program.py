@@ -215,11 +215,11 @@ def test_help_is_worth_reading(
         assert option in shown
 
 
-async def test_the_agent_knows_no_database_and_no_server_part() -> None:
+async def test_R49_the_agent_knows_no_database_no_server_part_and_no_activation_server() -> None:
     script = (
         "import sys, sparekey.agent.main;"
         "print([n for n in sys.modules if n.startswith(('sqlalchemy', 'alembic',"
-        " 'sparekey.server', 'libvirt'))])"
+        " 'sparekey.server', 'sparekey.activation', 'libvirt'))])"
     )
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-c", script, stdout=asyncio.subprocess.PIPE

@@ -9,17 +9,20 @@ from pathlib import Path
 import pytest
 
 from sparekey.activation.v1 import activation_pb2
+from sparekey.server.fleet.messages import svm_message
 from sparekey.server.keys.blocking import MarkBlocked, mark_blocked
-from sparekey.server.life.terms import load_terms
+from sparekey.server.life.terms import Terms, load_terms, set_block_grace
 from sparekey.server.store.events import EventFilter, page_of_events
 from sparekey.server.store.guests import units_in_use
+from sparekey.server.store.reader import Connection
 from sparekey.server.store.requests import Retry
-from sparekey.v1 import agent_pb2, event_pb2, keyring_pb2
+from sparekey.server.store.svms import SvmRecord, load_svms
+from sparekey.v1 import agent_pb2, event_pb2, fleet_pb2, keyring_pb2
 from sparekey.wire.errors import CallRefused
 from sparekey.wire.timestamps import to_duration, to_timestamp
 
-from .year_model import DAY, PlainKey
 from .year_server import RuleSvm, YearServer, guest_list, instant, license_key
+from .year_svm import DAY, PlainKey
 
 CODE_SERIAL, NEXT_SERIAL = f"{1:032X}", f"{2:032X}"
 
@@ -224,3 +227,31 @@ async def test_R72_R95_how_long_a_blocked_key_works_is_its_issuers_word(server: 
     request = MarkBlocked((key.serial,), "server", Retry(None, b""), graces=grace)
     await server.writer.write(mark_blocked, request)
     assert (await server.reader.read(load_terms)).block_graces == grace
+
+
+async def test_R72_R95_how_long_any_other_blocked_key_works_is_the_servers_setting(
+    server: YearServer,
+) -> None:
+    key = bought(1)
+    await server.add_key(license_key(key))
+    await server.task(key.serial, "ACTIVE", ["svm-1"])
+    await server.deliver(["svm-1"])
+    await server.writer.write(mark_blocked, MarkBlocked((key.serial,), "server", Retry(None, b"")))
+    await server.deliver(["svm-1"])
+
+    async def mode_after(hours: int) -> str:
+        server.clock.set(instant(hours))
+        records, terms = await server.reader.read(_one_svm)
+        svm = svm_message(records["svm-1"], instant(hours), connected=True, waiting=0, terms=terms)
+        return fleet_pb2.ProtectionMode.Name(svm.mode).removeprefix("PROTECTION_MODE_")
+
+    assert await mode_after(8 * DAY - 1) == "FULL"
+    assert await mode_after(8 * DAY) == "LIMITED"
+    await server.writer.write(set_block_grace, timedelta(days=10))
+    assert await mode_after(10 * DAY - 1) == "FULL"
+    await server.writer.write(set_block_grace, timedelta(0))
+    assert await mode_after(0) == "LIMITED"
+
+
+def _one_svm(connection: Connection) -> tuple[dict[str, SvmRecord], Terms]:
+    return load_svms(connection, ["svm-1"]), load_terms(connection)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import pytest
@@ -29,11 +30,17 @@ async def test_R52_R72_R93_R96_small_years_agree_with_the_slow_model(
     await live_through(tmp_path, svms=40, seed=seed, steps_of=31)
 
 
-async def test_R60_R65_R87_R92_R94_a_year_of_a_thousand_svms_agrees_at_each_step(
+@pytest.mark.timeout(600)  # for a busy machine
+async def test_R60_R65_R82_R87_R92_R94_a_year_of_a_thousand_svms_agrees_at_each_step(
     tmp_path: Path,
 ) -> None:
     """With every kind of thing that can happen to a license, else the year would prove little."""
+    start, processor = time.monotonic(), time.process_time()
     year = await live_through(tmp_path, svms=1000, seed=7, steps_of=73)
+    print(
+        f"the year took {time.process_time() - processor:.0f} s of processor time and"
+        f" {time.monotonic() - start:.0f} s"
+    )
     assert {kind for kind in MET if not year.seen[kind]} == set()
 
 
@@ -44,6 +51,7 @@ MET = (
     *(f"LIMIT {band}" for band in ("INFO", "WARNING", "CRITICAL", "OK")),
     *(f"SUBSCRIPTION {state}" for state in ("ACTIVE", "PAUSED", "GRACE", "EXPIRED")),
     *(f"SUBSCRIPTION CANCELLED_{how}" for how in ("SOFT", "HARD")),
-    *("EXPIRES_SOON", "KEY_BLOCKED", "KEY_EXPIRED", "NO_ACTIVE_KEY", "SILENT"),
+    *("KEYS VOIDED", "KEYS REINSTATED", "KEY_VOID", "KEY_BLOCKED", "KEY_EXPIRED"),
+    *("EXPIRES_SOON", "NO_ACTIVE_KEY", "SILENT"),
     *("SUBSCRIPTION_IN_GRACE", "SUBSCRIPTION_OVER", "SUBSCRIPTION_PAUSED", "UNCOVERED_OS_CLASS"),
 )

@@ -329,6 +329,9 @@ def _plain(event: event_pb2.Event) -> tuple[Any, ...] | None:
         case event_pb2.EVENT_KIND_KEYRING_CHANGED:
             if event.change.kind == keyring_pb2.KEYRING_CHANGE_KIND_RESERVE_PROMOTED:
                 return ("PROMOTED", event.svm_id, serial, at)
+        case event_pb2.EVENT_KIND_KEYS_VOIDED | event_pb2.EVENT_KIND_KEYS_REINSTATED:
+            kind = event_pb2.EventKind.Name(event.kind).removeprefix("EVENT_KIND_KEYS_")
+            return ("KEYS", event.svm_id, kind)
         case event_pb2.EVENT_KIND_KEYRING_RESYNCED:
             raise AssertionError(event.message)
     return None

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from sparekey.v1 import error_pb2, key_pb2
+from sparekey.v1 import error_pb2, key_pb2, subscription_pb2
 from sparekey.wire.errors import CallRefused
 
 if TYPE_CHECKING:
@@ -181,6 +181,46 @@ def test_one_key_shows_everything(
         assert row in done.rows
     assert server.request("GetKey").serial == SERIAL
     assert sparekey("keys", "show", SERIAL, "-o", "json").json["unit_limit"] == "100"
+
+
+def test_a_subscription_shows_where_it_stands(
+    sparekey: CommandLine, server: FakeServer, make_key: MakeKey
+) -> None:
+    status = subscription_pb2.SubscriptionStatus(
+        state=subscription_pb2.SUBSCRIPTION_STATE_GRACE,
+        ends_at=make_key(ends=-2).expires_at,
+        grace_ends_at=make_key(ends=5).expires_at,
+        stops_protection=True,
+        provider_url="https://provider.test/",
+        polled_at=make_key(ends=0).expires_at,
+    )
+    key = make_key(kind=key_pb2.KEY_KIND_SUBSCRIPTION, ends=-2, subscription=status)
+    server.answers["GetKey"] = key_pb2.GetKeyResponse(key=key)
+    server.answers["ListKeys"] = key_pb2.ListKeysResponse(keys=[key])
+    done = sparekey("keys", "show", SERIAL)
+    for row in (
+        ["subscription", "grace"],
+        ["runs", "until", "2029-12-30T00:00:00Z", "(2", "days", "ago)"],
+        ["grace", "until", "2030-01-06T00:00:00Z", "(in", "5", "days)"],
+        ["at", "its", "end", "protection", "stops", "too"],
+        ["provider", "https://provider.test/"],
+        ["last", "read", "2030-01-01T00:00:00Z"],
+    ):
+        assert row in done.rows, done.out
+    assert "grace" in sparekey("keys", "list").out
+
+
+@pytest.mark.parametrize("state", ["active", "paused", "expired", "cancelled_soft"])
+def test_a_subscription_without_end_or_grace_says_so(
+    sparekey: CommandLine, server: FakeServer, make_key: MakeKey, state: str
+) -> None:
+    number = subscription_pb2.SubscriptionState.Value(f"SUBSCRIPTION_STATE_{state.upper()}")
+    key = make_key(subscription=subscription_pb2.SubscriptionStatus(state=number))
+    server.answers["GetKey"] = key_pb2.GetKeyResponse(key=key)
+    done = sparekey("keys", "show", SERIAL)
+    assert ["subscription", *state.split("_")] in done.rows
+    assert ["runs", "until", "no", "end"] in done.rows
+    assert "grace" not in done.out
 
 
 def test_deleting_forces_only_when_told(

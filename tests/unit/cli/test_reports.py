@@ -146,6 +146,36 @@ def test_a_plan_is_a_table_and_commands(sparekey: CommandLine, server: FakeServe
     ]
 
 
+def test_a_plan_names_the_svms_that_no_key_helps(sparekey: CommandLine, server: FakeServer) -> None:
+    summary = report_pb2.PlanSummary(
+        starts_at=to_timestamp(NOW),
+        ends_at=to_timestamp(day(90)),
+        void_svm_count=4,
+        void_svm_ids=["svm-1", "svm-2", "svm-3"],
+    )
+    server.answers["PlanRenewal"] = [report_pb2.PlanRenewalResponse(summary=summary)]
+    done = sparekey("plan")
+    assert "Nothing to do: there is no other gap until 2030-04-01." in done.out
+    told = " ".join(done.out.split())
+    assert "the keys of svm-1, svm-2 and 2 more are void (R82), which no key helps" in told
+
+
+def test_a_forecast_tells_void_keys(sparekey: CommandLine, server: FakeServer) -> None:
+    void = gap(0, None)
+    void.reason = report_pb2.GAP_REASON_KEY_VOID
+    summary = report_pb2.ForecastSummary(
+        starts_at=to_timestamp(NOW),
+        ends_at=to_timestamp(day(24)),
+        svm_count=1,
+        svm_with_gap_count=1,
+        gap_count=1,
+    )
+    server.answers["ForecastCoverage"] = [
+        report_pb2.ForecastCoverageResponse(summary=summary, gaps=[void])
+    ]
+    assert "key void" in sparekey("forecast").out
+
+
 def test_usage_shows_what_is_over_and_what_is_left(
     sparekey: CommandLine,
     server: FakeServer,
@@ -155,9 +185,12 @@ def test_usage_shows_what_is_over_and_what_is_left(
     rows = [
         report_pb2.KeyUsage(key=make_key(1, active_svm_count=1), units_used=120, units_over=20),
         report_pb2.KeyUsage(key=make_key(2, reserve_svm_count=3, ends=None), units_spare=91),
+        report_pb2.KeyUsage(key=make_key(3, ends=-1, blocked_at=to_timestamp(NOW)), units_used=5),
     ]
     server.answers["GetKeyUsage"] = paged(report_pb2.GetKeyUsageResponse, "keys", rows, size=1)
     done = sparekey("usage")
     assert done.rows[1][3:7] == ["120", "100", "20", "0"]
     assert ["on", "0", "SVMs,", "3", "as"] in done.rows
     assert done.rows[3][-3:] == ["91", "no", "end"]
+    assert ["blocked"] in done.rows
+    assert "1 day ago" in done.out

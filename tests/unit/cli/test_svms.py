@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from sparekey.cli.svm_tables import _REASONS
 from sparekey.v1 import error_pb2, fleet_pb2, key_pb2
 from sparekey.wire.errors import CallRefused
 
@@ -56,6 +57,46 @@ def test_one_svm_shows_everything(
     assert "0002-000002-00000002" in done.out
     assert "2031-01-01" in done.out
     assert sparekey("svms", "show", "svm-1", "-o", "json").json["keyring"]["revision"] == "3"
+
+
+def test_a_status_is_told_with_what_to_do(
+    sparekey: CommandLine, server: FakeServer, make_svm: MakeSvm, make_key: MakeKey
+) -> None:
+    svm = make_svm(
+        "svm-1",
+        [make_key(1)],
+        mode=fleet_pb2.PROTECTION_MODE_LIMITED,
+        status=fleet_pb2.SVM_STATUS_CRITICAL,
+        status_reasons=[
+            fleet_pb2.SVM_STATUS_REASON_KEY_VOID,
+            fleet_pb2.SVM_STATUS_REASON_SILENT,
+            9999,
+        ],
+    )
+    server.answers["GetSvm"] = fleet_pb2.GetSvmResponse(svm=svm)
+    server.answers["ListSvms"] = fleet_pb2.ListSvmsResponse(svms=[svm])
+    rows = [" ".join(row) for row in sparekey("svms", "show", "svm-1").rows]
+    start = rows.index("status critical")
+    told = " ".join(rows[start + 1 : start + 5])
+    assert told.startswith(
+        "its clock was changed: set it right, forget the SVM, and activate it anew"
+        " nothing was heard of it for two hours"
+    )
+    assert "critical" in sparekey("svms", "list").out
+
+
+def test_an_svm_that_is_well_has_no_reasons(
+    sparekey: CommandLine, server: FakeServer, make_svm: MakeSvm
+) -> None:
+    svm = make_svm("svm-1", status=fleet_pb2.SVM_STATUS_OK)
+    server.answers["GetSvm"] = fleet_pb2.GetSvmResponse(svm=svm)
+    server.answers["ListSvms"] = fleet_pb2.ListSvmsResponse(svms=[svm])
+    assert ["status", "ok"] in sparekey("svms", "show", "svm-1").rows
+    assert "ok" not in sparekey("svms", "list").out.lower().split()
+
+
+def test_every_reason_that_a_server_can_give_has_its_words() -> None:
+    assert set(_REASONS) == {number for number in fleet_pb2.SvmStatusReason.values() if number}
 
 
 @pytest.mark.parametrize(("command", "again"), [("exclude", False), ("include", True)])

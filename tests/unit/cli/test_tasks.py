@@ -102,6 +102,38 @@ def test_watching_what_is_not_there(sparekey: CommandLine, server: FakeServer) -
     assert (done.exit_code, done.err) == (1, "sparekey: no task (TASK_NOT_FOUND)\n")
 
 
+def test_running_a_task_again(
+    sparekey: CommandLine, server: FakeServer, make_task: MakeTask
+) -> None:
+    again = make_task(outcomes=[APPLIED], task_id="task-9", rerun_of="task-7")
+    server.answers["RunTask"] = license_pb2.RunTaskResponse(task=again)
+    done = sparekey("tasks", "run", "task-7", "--request-id", "r")
+    assert (done.exit_code, done.err) == (0, "")
+    assert "task-9" in done.out
+    assert "1 SVM: 1 applied" in done.out
+    request = server.request("RunTask")
+    assert (request.task_id, request.request_id, request.validate_only) == ("task-7", "r", False)
+
+
+def test_a_dry_run_of_a_task_that_runs_again_starts_nothing(
+    sparekey: CommandLine, server: FakeServer, make_task: MakeTask
+) -> None:
+    task = make_task(license_pb2.TASK_STATE_PARTIAL, [APPLIED, REFUSED], task_id="")
+    server.answers["RunTask"] = license_pb2.RunTaskResponse(task=task)
+    done = sparekey("tasks", "run", "task-7", "--dry-run")
+    assert done.err == "dry run: nothing was started\n"
+    assert ["svm-1", "applied", "-"] in done.rows
+    assert ["svm-2", "refused", "type", "mismatch"] in done.rows
+    assert server.request("RunTask").validate_only
+
+
+def test_a_task_that_cannot_run_again(sparekey: CommandLine, server: FakeServer) -> None:
+    server.answers["RunTask"] = CallRefused(error_pb2.ERROR_REASON_KEY_NOT_FOUND, "its key is gone")
+    done = sparekey("tasks", "run", "task-7")
+    assert (done.exit_code, done.out) == (1, "")
+    assert done.err == "sparekey: its key is gone (KEY_NOT_FOUND)\n"
+
+
 def test_cancelling(sparekey: CommandLine, server: FakeServer, make_task: MakeTask) -> None:
     task = make_task(license_pb2.TASK_STATE_CANCELLED, [APPLIED])
     server.answers["CancelTask"] = license_pb2.CancelTaskResponse(task=task)

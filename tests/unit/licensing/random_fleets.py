@@ -101,6 +101,7 @@ def fleets(draw: st.DrawFn) -> tuple[list[LicenseKey], list[SvmSituation], list[
             GuestMix(draw(few), draw(few), draw(few)),
             host_uuid=draw(st.sampled_from(["", "host-1", "host-2"])),
             host_cpu=HostCpu(2, draw(st.integers(1, 16))),
+            void=draw(st.integers(0, 3)) == 3,
         )
         for number in range(draw(st.integers(1, 5)))
     ]
@@ -112,6 +113,11 @@ def fleets(draw: st.DrawFn) -> tuple[list[LicenseKey], list[SvmSituation], list[
         st.builds(AddGuests, st.sampled_from([svm.svm_id for svm in svms]), days, few, few),
     )
     return pool, svms, draw(st.lists(changes, max_size=3))
+
+
+def cured(svm: SvmSituation) -> SvmSituation:
+    """The SVM once it has connected anew and been activated, had its keys been void (R82)."""
+    return replace(svm, void=False)
 
 
 Act = tuple[datetime, Instruction]
@@ -184,7 +190,7 @@ def gaps_met(
     return {
         (now, os_class)
         for now, keyring, guests, known in walk_slowly(svm, what_if, acts, subscriptions)
-        for os_class in uncovered_classes(keyring, guests, now, subscriptions=known)
+        for os_class in uncovered_classes(keyring, guests, now, subscriptions=known, void=svm.void)
     }
 
 

@@ -88,6 +88,7 @@ def test_R33_R90_only_usable_active_keys_cover(
     assert uncovered_classes(blocked, BOTH, at(0)) == {OsClass.SERVER}
     with_reserve = keyring_of([server, desktop], [make_key(KeyType.DESKTOP, ends=60)])
     assert uncovered_classes(with_reserve, BOTH, at(20)) == set()
+    assert uncovered_classes(with_reserve, BOTH, at(20), void=True) == set(OsClass)
 
 
 @pytest.mark.parametrize("role", Role)

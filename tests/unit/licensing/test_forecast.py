@@ -73,6 +73,33 @@ def test_R95_a_blocked_key_first_costs_nothing_and_then_the_updates() -> None:
     ]
 
 
+def test_R54_R82_void_keys_leave_their_guests_limited_and_no_reserve_helps() -> None:
+    one = replace(svm(key(1, ends=10), reserves=(key(2, ends=90),), desktops=1), void=True)
+    assert spans(one) == [
+        (OsClass.SERVER, NOW, day(10), Mode.LIMITED, GapReason.KEY_VOID),
+        (OsClass.SERVER, day(10), None, Mode.LIMITED, GapReason.KEY_VOID),
+        (OsClass.DESKTOP, NOW, None, Mode.OFF, GapReason.NO_KEY_FOR_CLASS),
+    ]
+
+
+def test_R82_what_costs_the_guests_more_than_void_keys_is_the_reason() -> None:
+    over = replace(svm(key(1, kind=KeyKind.TRIAL, ends=10)), void=True)
+    blocked = replace(svm(key(1, ends=90)), void=True)
+    assert spans(over)[1] == (OsClass.SERVER, day(10), None, Mode.OFF, GapReason.TRIAL_EXPIRED)
+    assert spans(blocked, what_if=[BlockKey(key(1).serial, day(5))]) == [
+        (OsClass.SERVER, NOW, day(13), Mode.LIMITED, GapReason.KEY_VOID),
+        (OsClass.SERVER, day(13), None, Mode.LIMITED, GapReason.KEY_BLOCKED),
+    ]
+
+
+def test_R82_svms_with_the_same_keys_are_told_apart_by_whether_these_are_void() -> None:
+    one = svm(key(1, ends=90))
+    assert [
+        found.svm_id
+        for found in forecast([one, replace(one, svm_id="svm-2", void=True)], NOW, UNTIL).gaps
+    ] == ["svm-2"]
+
+
 def test_R85_a_blocked_key_with_a_reserve_makes_no_gap() -> None:
     one = svm(key(1, ends=70), reserves=(key(2, ends=90),))
     assert spans(one, what_if=[BlockKey(key(1).serial, day(5))]) == []
@@ -149,10 +176,11 @@ def test_walking_the_clock_meets_exactly_the_gaps_that_were_forecast(
             for found in mine:
                 if found.gap.starts_at <= now < (found.gap.ends_at or UNTIL):
                     assert guests.count(found.gap.os_class) <= found.guests
-                    assert found.gap.mode is mode_by_hand(keyring, found.gap.os_class, now)
+                    mode = mode_by_hand(keyring, found.gap.os_class, now, void=one.void)
+                    assert found.gap.mode is mode
 
 
-def mode_by_hand(keyring: Keyring, os_class: OsClass, now: datetime) -> Mode:
+def mode_by_hand(keyring: Keyring, os_class: OsClass, now: datetime, *, void: bool) -> Mode:
     own = KeyType.SERVER if os_class is OsClass.SERVER else KeyType.DESKTOP
     held = [
         one for one in keyring.actives() if one.key.type in (own, KeyType.CORES, KeyType.PROCESSORS)
@@ -162,6 +190,6 @@ def mode_by_hand(keyring: Keyring, os_class: OsClass, now: datetime) -> Mode:
     (one,) = held
     if one.key.expires_at and one.key.expires_at <= now:
         return Mode.OFF if one.key.kind is KeyKind.TRIAL else Mode.LIMITED
-    if one.blocked_at and now - one.blocked_at < timedelta(days=8):
+    if one.blocked_at and not void and now - one.blocked_at < timedelta(days=8):
         return Mode.FULL
     return Mode.LIMITED

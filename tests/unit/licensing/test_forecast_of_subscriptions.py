@@ -16,7 +16,7 @@ from sparekey.licensing.renewal_plan import plan_renewal
 from sparekey.licensing.subscriptions import Subscription, SubscriptionState
 from sparekey.licensing.walking import BlockKey, EndKey, KeyTerms, WhatIf
 
-from .random_fleets import NOW, UNTIL, acts, day, fleets, gaps_met, key, subscriptions_of
+from .random_fleets import NOW, UNTIL, acts, cured, day, fleets, gaps_met, key, subscriptions_of
 
 KEY = key(1, kind=KeyKind.SUBSCRIPTION, ends=10)
 SVM = SvmSituation(
@@ -113,6 +113,7 @@ def test_R4_a_plan_closes_the_gaps_of_subscriptions_too_and_each_key_is_needed(
     svms, what_if, subscriptions = fleet
     plan = plan_renewal(svms, [], NOW, UNTIL, what_if, KeyTerms(subscriptions))
     told = acts(plan.keys, {}, late)
+    svms = [cured(one) for one in svms]
     for one in svms:
         assert gaps_met(one, what_if, told.get(one.svm_id), subscriptions) == set()
     for needed in plan.keys:

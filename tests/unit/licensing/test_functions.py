@@ -21,6 +21,7 @@ def test_R42_R43_R90_a_guest_has_the_edition_of_the_key_that_covers_its_class(
     assert edition_for(pair, OsClass.SERVER, at(0)) is Edition.ENTERPRISE
     assert edition_for(pair, OsClass.DESKTOP, at(0)) is Edition.STANDARD
     assert edition_for(pair, OsClass.SERVER, at(5)) is None
+    assert edition_for(pair, OsClass.SERVER, at(0), void=True) is None
     cores = keyring_of([make_key(KeyType.CORES, edition=Edition.ENTERPRISE)])
     assert edition_for(cores, OsClass.DESKTOP, at(0)) is Edition.ENTERPRISE
 

@@ -1,5 +1,6 @@
 """A plan closes every gap, and not one of its keys is too many."""
 
+from dataclasses import replace
 from datetime import timedelta
 
 from hypothesis import given, settings
@@ -12,7 +13,7 @@ from sparekey.licensing.keys import Edition, KeyKind, KeyType, LicenseKey
 from sparekey.licensing.renewal_plan import StorageKey, plan_renewal
 from sparekey.licensing.walking import BlockKey, EndKey, WhatIf
 
-from .random_fleets import NOW, UNTIL, acts, day, fleets, gaps_met, key
+from .random_fleets import NOW, UNTIL, acts, cured, day, fleets, gaps_met, key
 
 
 def svm(
@@ -96,6 +97,14 @@ def test_R40_R41_an_svm_without_a_key_gets_what_the_others_run_under() -> None:
     assert bought.tasks[0].role is Role.ACTIVE
 
 
+def test_R82_void_keys_are_told_and_planned_for_as_if_they_were_cured() -> None:
+    fleet = [svm("a", key(1, ends=10)), svm("b", key(1, ends=90))]
+    void = [replace(one, void=True) for one in fleet]
+    plan = plan_renewal(void, [], NOW, UNTIL)
+    assert plan.void_svm_ids == ("a", "b")
+    assert plan.keys == plan_renewal(fleet, [], NOW, UNTIL).keys
+
+
 def test_a_key_that_is_supposed_to_be_blocked_is_not_counted_on() -> None:
     fleet = [svm("a", key(1, ends=10))]
     storage = [StorageKey(key(2, ends=70), 100)]
@@ -128,6 +137,8 @@ def test_a_plan_closes_every_gap_and_each_of_its_keys_is_needed(
     by_serial = {one.serial: one for one in pool}
 
     told = acts(plan.keys, by_serial, late)
+    assert list(plan.void_svm_ids) == [one.svm_id for one in svms if one.void]
+    svms = [cured(one) for one in svms]
     assert [gaps_met(one, what_if, told.get(one.svm_id)) for one in svms] == [set()] * len(svms)
 
     bought = [(one.type, one.edition) for one in plan.to_buy()]

@@ -115,6 +115,10 @@ def test_R82_R94_void_keys_are_critical_and_limited(
     assert mode_at(keyring, at(0), void=True) is Mode.LIMITED
     assert mode_at(EMPTY, at(0), void=True) is Mode.OFF
     assert reasons(EMPTY, at(0), void=True) == (StatusReason.NO_ACTIVE_KEY,)
+    assert reasons(keyring, at(0), GuestMix(1), void=True) == (
+        StatusReason.KEY_VOID,
+        StatusReason.UNCOVERED_OS_CLASS,
+    )
 
 
 def test_R95_the_delay_of_a_block_can_be_each_keys_own(

@@ -1,5 +1,6 @@
 """Sentences about an SVM's life: what happened, how it stands, what comes."""
 
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -87,13 +88,27 @@ def test_R72_R95_a_blocked_key_is_told_in_its_grace_and_after() -> None:
     assert "will go on with the last databases" in ahead.text
 
 
+def test_R54_R82_void_keys_are_told_with_what_gives_them_their_effect_back() -> None:
+    one = replace(svm(key(1, ends=90)), void=True)
+    mode, void, of_key, guests = tell_present(one, NOW)
+    assert mode.text.startswith("svm-1 is in LIMITED mode")
+    assert void.text == (
+        "Its keys are void, since its clock was changed by more than a day: set the clock right,"
+        " forget the SVM, let it connect again, and activate it."
+    )
+    assert of_key.text.startswith(f"It holds the server key {key(1).serial}")
+    assert guests.text.endswith("without updates, since its keys are void.")
+
+
 def test_the_outlook_tells_what_takes_over_and_what_then_ends() -> None:
     first, then = tell_outlook(svm(key(1, ends=10), reserve=key(2, ends=40)), NOW, UNTIL)
     assert first.text == (
         f"The server key {key(2).serial} will take over from {key(1).serial} by itself."
     )
     assert (first.at, then.at) == (day(10), day(40))
-    assert "no reserve took over" in then.text
+    assert then.text.endswith(
+        f"since the server key {key(2).serial} ends then and no reserve waits behind it."
+    )
 
 
 def test_a_gap_before_a_late_reserve_ends_when_that_starts() -> None:

@@ -47,6 +47,8 @@ def test_vendor_keys_that_cannot_be_read(tmp_path: Path, path: str) -> None:
         {"heartbeat": 0},
         {"push_deadline": 0.5},
         {"key_check_interval": 0},
+        {"subscription_poll_interval": 0},
+        {"block_grace": -1},
         {"log_level": "loud"},
         {"nonsense": 1},
     ],

@@ -14,13 +14,24 @@ from hypothesis import strategies as st
 
 from sparekey.licensing.advice import Advice
 from sparekey.licensing.changes import Change, ChangeKind, ChangeReason
-from sparekey.licensing.guests import GuestMix, HostCpu
+from sparekey.licensing.guests import GuestMix, HostCpu, OsClass
 from sparekey.licensing.keyring import HeldKey, Role, Slot
 from sparekey.licensing.keys import Edition, KeyKind, KeyOrigin, KeyType, LicenseKey
 from sparekey.licensing.modes import Mode
 from sparekey.licensing.refusals import Refusal
+from sparekey.licensing.status import Status, StatusReason
+from sparekey.licensing.subscriptions import SubscriptionState
 from sparekey.licensing.tasks import OutcomeState, TaskState
-from sparekey.v1 import fleet_pb2, key_pb2, keyring_pb2, license_pb2
+from sparekey.v1 import (
+    event_pb2,
+    fleet_pb2,
+    guest_pb2,
+    key_pb2,
+    keyring_pb2,
+    license_pb2,
+    report_pb2,
+    subscription_pb2,
+)
 from sparekey.wire import licensing_messages as messages
 from sparekey.wire.timestamps import instant_or_none
 
@@ -42,6 +53,15 @@ TABLES: list[tuple[type[Enum], Mapping[Any, int], Any, str]] = [
     (OutcomeState, messages.OUTCOME_STATES, license_pb2.OutcomeState, "OUTCOME_STATE_"),
     (TaskState, messages.TASK_STATES, license_pb2.TaskState, "TASK_STATE_"),
     (Mode, messages.MODES, fleet_pb2.ProtectionMode, "PROTECTION_MODE_"),
+    (OsClass, messages.OS_CLASSES, guest_pb2.OsClass, "OS_CLASS_"),
+    (Status, messages.STATUSES, fleet_pb2.SvmStatus, "SVM_STATUS_"),
+    (StatusReason, messages.STATUS_REASONS, fleet_pb2.SvmStatusReason, "SVM_STATUS_REASON_"),
+    (
+        SubscriptionState,
+        messages.SUBSCRIPTION_STATES,
+        subscription_pb2.SubscriptionState,
+        "SUBSCRIPTION_STATE_",
+    ),
 ]
 READERS = [
     (messages.KEY_TYPES, messages.KEY_TYPES_READ),
@@ -56,6 +76,7 @@ READERS = [
     (messages.OUTCOME_STATES, messages.OUTCOME_STATES_READ),
     (messages.TASK_STATES, messages.TASK_STATES_READ),
     (messages.MODES, messages.MODES_READ),
+    (messages.OS_CLASSES, messages.OS_CLASSES_READ),
 ]
 INSTANTS = st.datetimes(timezones=st.just(UTC))
 SLOTS = st.builds(Slot, st.sampled_from(KeyType), st.sampled_from(Role))
@@ -94,6 +115,33 @@ def test_numbers_are_read_back_and_unknown_ones_as_none(
         assert values.get(number) is value
     assert values.get(0) is None
     assert values.get(9999) is None
+
+
+@pytest.mark.parametrize(
+    ("message", "field"),
+    [
+        (fleet_pb2.Svm(), "status"),
+        (fleet_pb2.Svm(), "mode"),
+        (subscription_pb2.SubscriptionStatus(), "state"),
+        (report_pb2.CoverageGap(), "reason"),
+        (report_pb2.CoverageGap(), "guest_class"),
+        (event_pb2.Event(), "kind"),
+        (event_pb2.Event(), "severity"),
+        (guest_pb2.Guest(), "os_class"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else type(value).__name__,
+)
+def test_a_value_of_a_newer_release_survives_its_way(message: Any, field: str) -> None:
+    setattr(message, field, 9999)
+    back = type(message).FromString(message.SerializeToString())
+    assert getattr(back, field) == 9999
+
+
+def test_reasons_of_a_newer_release_survive_among_known_ones() -> None:
+    reasons = [fleet_pb2.SVM_STATUS_REASON_KEY_VOID, 9999, fleet_pb2.SVM_STATUS_REASON_SILENT]
+    svm = fleet_pb2.Svm(status_reasons=reasons)  # type: ignore[arg-type]
+    back = fleet_pb2.Svm.FromString(svm.SerializeToString())
+    assert list(back.status_reasons) == reasons
 
 
 @given(SLOTS)

@@ -106,7 +106,13 @@ def _forget(transaction: Transaction, request: ChangeSvm) -> Message | CallRefus
         )
     waiting = load_pending(transaction.connection, [request.svm_id]).get(request.svm_id, [])
     response = fleet_pb2.ForgetSvmResponse(
-        svm=svm_message(record, transaction.now, connected=False, waiting=len(waiting))
+        svm=svm_message(
+            record,
+            transaction.now,
+            connected=False,
+            waiting=len(waiting),
+            terms=load_terms(transaction.connection),
+        )
     )
     if request.validate_only:
         return response

@@ -36,7 +36,7 @@ def svm_message(
         now: The instant.
         connected: Whether its agent's stream is open.
         waiting: How many instructions wait for it.
-        terms: What is known of subscriptions and blocked keys.
+        terms: What is known of subscriptions, blocked and void keys.
     """
     reasons = reasons_at(
         record.keyring,
@@ -45,12 +45,15 @@ def svm_message(
         last_seen_at=record.last_seen_at,
         connected=connected,
         subscriptions=terms.subscriptions,
+        void=record.svm_id in terms.void_svms,
     )
     mode = mode_at(
         record.keyring,
         now,
+        block_grace=terms.block_grace,
         subscriptions=terms.subscriptions,
         block_graces=terms.block_graces,
+        void=record.svm_id in terms.void_svms,
     )
     settled = settle(record.keyring, now)
     predicted = (

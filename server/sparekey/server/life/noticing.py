@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 from sqlalchemy import Connection
 
 from sparekey.licensing.notices import (
+    FIRST_NOTICE,
     due_notice,
     is_covered,
     next_notice_at,
@@ -18,7 +19,12 @@ from sparekey.licensing.subscriptions import OVER, Subscription, SubscriptionSta
 from sparekey.server.store.keys import renewed_serials
 from sparekey.server.store.subscriptions import load_subscriptions
 from sparekey.server.store.svms import holders, load_svms
-from sparekey.server.store.tellings import EndingKey, ending_keys, note_notice
+from sparekey.server.store.tellings import (
+    EndingKey,
+    ending_keys,
+    first_end_after,
+    note_notice,
+)
 from sparekey.server.store.transaction import Transaction
 from sparekey.v1 import event_pb2
 
@@ -29,7 +35,7 @@ def give_notices(transaction: Transaction, requests: Sequence[None]) -> list[Non
     """Give every notice that is due, each at the instant that it belongs to."""
     connection, now = transaction.connection, transaction.now
     subscriptions = load_subscriptions(connection)
-    for ending, end in _ends(connection, subscriptions):
+    for ending, end in _ends(connection, subscriptions, now + FIRST_NOTICE):
         days = due_notice(end, now, _told(ending, end))
         if days is not None:
             grace = _grace(subscriptions.get(ending.serial))
@@ -39,9 +45,14 @@ def give_notices(transaction: Transaction, requests: Sequence[None]) -> list[Non
 
 
 def next_notice_due(connection: Connection, now: datetime) -> datetime | None:
-    """When the next notice is due; now, where one is."""
-    instants = []
-    for ending, end in _ends(connection, load_subscriptions(connection)):
+    """When the next notice is due; now, where one is.
+
+    Where it turns out then that a key was renewed, nothing is told.
+    """
+    until = now + FIRST_NOTICE
+    far = first_end_after(connection, until)
+    instants = [far and far - FIRST_NOTICE]
+    for ending, end in _ends(connection, load_subscriptions(connection), until):
         if due_notice(end, now, _told(ending, end)) is not None:
             return now
         instants.append(next_notice_at(end, now))
@@ -49,12 +60,12 @@ def next_notice_due(connection: Connection, now: datetime) -> datetime | None:
 
 
 def _ends(
-    connection: Connection, subscriptions: Mapping[str, Subscription]
+    connection: Connection, subscriptions: Mapping[str, Subscription], until: datetime
 ) -> list[tuple[EndingKey, datetime]]:
     """Keys with the ends that may be told; one that was renewed has no end of its own."""
     renewed = renewed_serials(connection)
     found = []
-    for ending in ending_keys(connection):
+    for ending in ending_keys(connection, until):
         end = ending.expires_at
         subscription = subscriptions.get(ending.serial)
         if subscription is not None:

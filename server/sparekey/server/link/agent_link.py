@@ -71,6 +71,10 @@ class AgentLink:
         self._heard: dict[str, datetime] = {}
         feed.listen(lambda commit: self.pusher.wake(commit.instructed))
 
+    async def load(self) -> None:
+        """Read what is needed of the time before this start; before any due work is done."""
+        await self._skews.load()
+
     def start(self) -> None:
         """Start pushing and watching over deadlines."""
         self._tasks = [
@@ -123,8 +127,9 @@ class AgentLink:
             while (frame := await stream.read()) is not None:
                 assert isinstance(frame, agent_pb2.ConnectRequest)
                 session.heard_at = self._loop_time()
-                await self._receive(session, intake, frame)
+                # First: keys that come with this frame came after what its clock tells of.
                 await self._look_at_clock(session, frame)
+                await self._receive(session, intake, frame)
             await intake.finish()
         except asyncio.CancelledError:
             if session.failure is not None:

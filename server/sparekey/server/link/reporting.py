@@ -19,6 +19,7 @@ from sparekey.server.store.svms import (
     save_svms,
 )
 from sparekey.server.store.transaction import Transaction
+from sparekey.server.store.void_keys import note_registered_again
 from sparekey.v1 import agent_pb2, error_pb2, event_pb2
 from sparekey.wire.errors import CallRefused
 from sparekey.wire.licensing_messages import (
@@ -69,10 +70,12 @@ def take_hellos(
     book = InstructionBook.load(transaction, svm_ids)
     book.keys.update(keys)
     answers: list[Taken | CallRefused] = []
+    new: list[str] = []
     for hello in hellos:
         record = records.get(hello.svm_id)
         if record is None:
             record = records[hello.svm_id] = _register(transaction, hello)
+            new.append(hello.svm_id)
         record.boot_id = hello.boot_id
         record.agent_version = hello.agent_version[:64]
         record.last_seen_at = transaction.now
@@ -88,6 +91,7 @@ def take_hellos(
         waits = bool(book.waiting(record.svm_id))
         answers.append(Taken(0, record.keyring_revision, not known, waits))
         transaction.commit.svms.add(record.svm_id)
+    note_registered_again(transaction.connection, new, transaction.now)
     # The SVMs come first: their instructions refer to them.
     save_svms(transaction.connection, list(records.values()))
     book.save(transaction)
@@ -243,10 +247,10 @@ def _tell_surroundings(transaction: Transaction, before: _Surroundings, record: 
 
 
 def _describe(cluster: str, guests: GuestMix, host: HostCpu) -> str:
-    where = f"In cluster {cluster}" if cluster else "In no cluster"
+    where = f"in cluster {cluster}" if cluster else "in no cluster"
     return (
-        f"{where}, beside {guests.servers} servers, {guests.desktops} desktops and"
-        f" {guests.unknown} unknown guests, on {host.processors} processors with"
+        f"It is {where} and reports {guests.servers} server, {guests.desktops} desktop and"
+        f" {guests.unknown} unknown guests, on a host with {host.processors} processors and"
         f" {host.cores} cores."
     )
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
-from sparekey.licensing.keyring import Slot
+from sparekey.licensing.keyring import Role, Slot
 from sparekey.licensing.refusals import explain
 from sparekey.licensing.tasks import OutcomeState
+from sparekey.server.life.voiding import reinstate_keys
 from sparekey.server.link.keyrings import ACTOR
 from sparekey.server.store.instructions import (
     InstructionState,
@@ -39,6 +40,7 @@ class InstructionBook:
     keys: dict[str, StoredKey]
     _changed: dict[tuple[str, Slot], StoredInstruction] = field(default_factory=dict)
     _outcomes: OutcomeChanges = field(default_factory=OutcomeChanges)
+    _activated: set[str] = field(default_factory=set)
 
     @classmethod
     def load(cls, transaction: Transaction, svm_ids: Iterable[str]) -> InstructionBook:
@@ -106,6 +108,8 @@ class InstructionBook:
             )
         if stored.task_id is None:
             return
+        if stored.slot.role is Role.ACTIVE and state is not OutcomeState.REFUSED:
+            self._activated.add(stored.svm_id)
         old = OutcomeState.PENDING
         if stored.state is InstructionState.WITHDRAWN:
             # It was on its way when its task gave up; what the SVM says is the truth.
@@ -140,6 +144,7 @@ class InstructionBook:
         """Write what changed; the SVMs' records are the caller's to save."""
         save_instructions(transaction.connection, list(self._changed.values()))
         apply_outcome_changes(transaction, self._outcomes)
+        reinstate_keys(transaction, self._activated)
 
     def _set(self, stored: StoredInstruction) -> None:
         self.by_svm.setdefault(stored.svm_id, {})[stored.slot] = stored

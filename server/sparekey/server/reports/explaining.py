@@ -13,8 +13,9 @@ from sparekey.licensing.outlook import tell_outlook, tell_present
 from sparekey.licensing.refusals import explain
 from sparekey.licensing.settling import settle
 from sparekey.licensing.story import Sentence, ToldChange, tell_change
+from sparekey.licensing.walking import KeyTerms
 from sparekey.server.fleet.changes import svm_not_found
-from sparekey.server.reports.gathering import key_terms
+from sparekey.server.life.terms import load_terms
 from sparekey.server.store.events import newest_events_of_keys, newest_events_of_svm
 from sparekey.server.store.instructions import load_pending
 from sparekey.server.store.svms import SvmRecord, load_svms
@@ -35,7 +36,8 @@ _TOLD_AS_WRITTEN = {
     event_pb2.EVENT_KIND_CLONE_REFUSED: (),
     event_pb2.EVENT_KIND_CLOCK_SKEW: ("R82",),
     event_pb2.EVENT_KIND_DEADLINE_EXCEEDED: ("R78",),
-    event_pb2.EVENT_KIND_KEYS_VOIDED: ("R82",),
+    event_pb2.EVENT_KIND_KEYS_VOIDED: ("R54", "R82"),
+    event_pb2.EVENT_KIND_KEYS_REINSTATED: ("R82",),
 }
 
 
@@ -74,10 +76,17 @@ def explain_svm(connection: Connection, svm_id: str, now: datetime) -> Explanati
     record = load_svms(connection, [svm_id]).get(svm_id)
     if record is None:
         raise svm_not_found(svm_id)
+    known = load_terms(connection)
     svm = SvmSituation(
-        svm_id, record.keyring, record.guests, record.cluster, record.host_uuid, record.host_cpu
+        svm_id,
+        record.keyring,
+        record.guests,
+        record.cluster,
+        record.host_uuid,
+        record.host_cpu,
+        void=svm_id in known.void_svms,
     )
-    terms = key_terms(connection)
+    terms = KeyTerms(known.subscriptions, known.block_graces, known.block_grace)
     of_svm = newest_events_of_svm(connection, svm_id, _KINDS, _LONGEST + 1)
     held = sorted({one.key.serial for one in record.keyring.slots.values()})
     of_keys = newest_events_of_keys(connection, held, tuple(_TOLD_OF_KEYS), _LONGEST + 1)

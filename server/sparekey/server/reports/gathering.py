@@ -96,7 +96,7 @@ def answer_usage(
 def key_terms(connection: Connection) -> KeyTerms:
     """What providers and issuers say of keys."""
     terms = load_terms(connection)
-    return KeyTerms(terms.subscriptions, terms.block_graces)
+    return KeyTerms(terms.subscriptions, terms.block_graces, terms.block_grace)
 
 
 def _holdings(connection: Connection, svms: Sequence[SvmSituation], now: datetime) -> Holdings:

@@ -23,6 +23,9 @@ from sparekey.wire.timestamps import from_duration, from_timestamp, to_timestamp
 
 DEFAULT_HORIZON = timedelta(days=90)
 
+_MOST_VOID = 100
+"""How many SVMs with void keys a plan names."""
+
 _CLASSES = {
     os_class: report_pb2.GuestClass.Value(f"GUEST_CLASS_{os_class.name}") for os_class in OsClass
 }
@@ -116,6 +119,8 @@ def plan_summary(plan: RenewalPlan, svms: int) -> report_pb2.PlanSummary:
         svm_count=svms,
         keys=[_planned_key(number, key) for number, key in enumerate(plan.keys, 1)],
         task_count=sum(len(_parts(task)) for key in plan.keys for task in key.tasks),
+        void_svm_count=len(plan.void_svm_ids),
+        void_svm_ids=plan.void_svm_ids[:_MOST_VOID],
     )
 
 

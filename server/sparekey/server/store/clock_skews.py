@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection
 from datetime import datetime
 
-from sqlalchemy import Connection, delete, insert, select
+from sqlalchemy import Connection, delete, select
+from sqlalchemy.dialects import sqlite
 
 from sparekey.server.store import schema
 
@@ -13,19 +14,24 @@ _skews = schema.clock_skews
 _svms = schema.svms
 
 
-def skewed_svms(connection: Connection) -> set[str]:
-    """Every SVM whose clock is known to differ."""
-    return set(connection.scalars(select(_skews.c.svm_id)))
+def load_skews(connection: Connection) -> dict[str, int | None]:
+    """By SVM whose clock differs, by how many seconds it is ahead; None where that is not known."""
+    query = select(_skews.c.svm_id, _skews.c.skew)
+    return {row.svm_id: row.skew for row in connection.execute(query)}
 
 
-def add_skew(connection: Connection, svm_id: str, found_at: datetime) -> bool:
-    """Note that an SVM's clock differs; False where that is known, or the SVM is not."""
+def save_skew(connection: Connection, svm_id: str, found_at: datetime, skew: int) -> bool:
+    """Note by how many seconds an SVM's clock is ahead; whether it was not known to differ."""
     known = select(_skews.c.svm_id).where(_skews.c.svm_id == svm_id)
     svm = select(_svms.c.id).where(_svms.c.id == svm_id)
-    if connection.scalar(known) is not None or connection.scalar(svm) is None:
+    if connection.scalar(svm) is None:
         return False
-    connection.execute(insert(_skews).values(svm_id=svm_id, found_at=found_at))
-    return True
+    new = connection.scalar(known) is None
+    statement = sqlite.insert(_skews).values(svm_id=svm_id, found_at=found_at, skew=skew)
+    connection.execute(
+        statement.on_conflict_do_update(index_elements=("svm_id",), set_={"skew": skew})
+    )
+    return new
 
 
 def remove_skews(connection: Connection, svm_ids: Collection[str]) -> bool:

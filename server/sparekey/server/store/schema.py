@@ -65,7 +65,7 @@ keys = Table(
     Column("origin", String(16), nullable=False),
     Column("unit_limit", Integer, nullable=False),
     Column("not_before", Instant, nullable=False),
-    Column("expires_at", Instant),
+    Column("expires_at", Instant, index=True),
     Column("key_file", LargeBinary, nullable=False),
     Column("added_at", Instant, nullable=False),
     Column("blocked_at", Instant),
@@ -106,7 +106,20 @@ clock_skews = Table(
     metadata,
     Column("svm_id", ForeignKey("svms.id", ondelete="CASCADE"), primary_key=True),
     Column("found_at", Instant, nullable=False),
+    # By how many seconds the SVM's clock was ahead; NULL: not known.
+    Column("skew", BigInteger),
     comment="SVMs whose clocks were found to differ from the server's (R82).",
+)
+
+void_keys = Table(
+    "void_keys",
+    metadata,
+    # No reference: what voided the keys outlasts the SVM's being forgotten.
+    Column("svm_id", String(63), primary_key=True),
+    Column("voided_at", Instant, nullable=False),
+    # When the SVM connected for the first time after it was forgotten.
+    Column("registered_again_at", Instant),
+    comment="SVMs whose keys lost their effect when their clocks were changed (R54, R82).",
 )
 
 held_keys = Table(

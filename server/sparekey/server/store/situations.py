@@ -16,6 +16,7 @@ from sparekey.server.store import schema
 from sparekey.server.store.bulk import read_instant, read_set_instant, stored_instant
 from sparekey.server.store.keys import StoredKey, load_keys
 from sparekey.server.store.svms import reported_key
+from sparekey.server.store.void_keys import void_svms
 
 _svms = schema.svms
 _held = schema.held_keys
@@ -43,6 +44,7 @@ class SituationReader:
     def read(self, cluster: str = "") -> list[SvmSituation]:
         """The SVMs of one cluster, or (empty) all, by id."""
         held = self._held(cluster)
+        void = void_svms(self._connection)
         columns = (
             _svms.c.id,
             _svms.c.cluster,
@@ -75,7 +77,7 @@ class SituationReader:
                 cpu = hosts[processors, cores] = HostCpu(processors, cores)
             rows = held.get(svm_id)
             keyring = self._keyring(tuple(rows)) if rows else EMPTY
-            found.append(SvmSituation(svm_id, keyring, mix, of, host, cpu))
+            found.append(SvmSituation(svm_id, keyring, mix, of, host, cpu, svm_id in void))
         return found
 
     def _held(self, cluster: str) -> dict[str, list[_HeldRow]]:

@@ -12,6 +12,7 @@ from sqlalchemy.dialects import sqlite
 
 from sparekey.licensing.keyring import Role
 from sparekey.licensing.keys import KeyKind
+from sparekey.licensing.modes import BLOCK_GRACE
 from sparekey.licensing.subscriptions import Subscription, SubscriptionState
 from sparekey.server.store import schema
 from sparekey.server.store.transaction import batches
@@ -20,7 +21,9 @@ _subscriptions = schema.subscriptions
 _graces = schema.block_graces
 _keys = schema.keys
 _held = schema.held_keys
+_facts = schema.facts
 _MICROSECOND = timedelta(microseconds=1)
+_USUAL_GRACE = "block_grace"
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +109,22 @@ def save_block_grace(connection: Connection, serial: str, grace: timedelta) -> N
     values = {"serial": serial, "grace": grace // _MICROSECOND}
     statement = sqlite.insert(_graces).values(values)
     connection.execute(statement.on_conflict_do_update(index_elements=("serial",), set_=values))
+
+
+def load_usual_block_grace(connection: Connection) -> timedelta:
+    """For how long any other blocked key works on."""
+    query = select(_facts.c.value).where(_facts.c.name == _USUAL_GRACE)
+    value: str | None = connection.scalar(query)
+    return BLOCK_GRACE if value is None else int(value) * _MICROSECOND
+
+
+def save_usual_block_grace(connection: Connection, grace: timedelta) -> None:
+    """Write for how long it does."""
+    value = str(grace // _MICROSECOND)
+    statement = sqlite.insert(_facts).values(name=_USUAL_GRACE, value=value)
+    connection.execute(
+        statement.on_conflict_do_update(index_elements=("name",), set_={"value": value})
+    )
 
 
 def _stored(row: Row[Any]) -> StoredSubscription:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Any
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, and_, exists, or_, select
 from sqlalchemy.dialects import sqlite
 
 from sparekey.licensing.bands import Band, BandTold
@@ -17,6 +17,11 @@ from sparekey.server.store.transaction import batches
 _tellings = schema.key_tellings
 _keys = schema.keys
 _held = schema.held_keys
+_subscriptions = schema.subscriptions
+_MAY_BE_TOLD = and_(
+    _keys.c.blocked_at.is_(None),
+    or_(_keys.c.in_storage, exists().where(_held.c.serial == _keys.c.serial)),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,18 +43,38 @@ class EndingKey:
     noticed_days: int | None
 
 
-def ending_keys(connection: Connection) -> list[EndingKey]:
-    """Every key of which an end may be told, whether or not all was told already."""
+def ending_keys(connection: Connection, until: datetime) -> list[EndingKey]:
+    """The keys of which an end up to an instant may be told, but those whose very end was.
+
+    Those of known subscriptions are all among them: these end when their providers say.
+    """
     columns = (_keys.c.serial, _keys.c.expires_at, _keys.c.added_at)
     query = (
         select(*columns, _tellings.c.noticed_end, _tellings.c.noticed_days)
         .outerjoin(_tellings, _tellings.c.serial == _keys.c.serial)
         .where(
-            _keys.c.blocked_at.is_(None),
-            _keys.c.in_storage | _keys.c.serial.in_(select(_held.c.serial)),
+            _MAY_BE_TOLD,
+            or_(
+                and_(
+                    _keys.c.expires_at <= until,
+                    or_(
+                        _tellings.c.noticed_end.is_(None),
+                        _tellings.c.noticed_end != _keys.c.expires_at,
+                        _tellings.c.noticed_days > 0,
+                    ),
+                ),
+                _keys.c.serial.in_(select(_subscriptions.c.serial)),
+            ),
         )
     )
     return [EndingKey(*row) for row in connection.execute(query.order_by(_keys.c.serial))]
+
+
+def first_end_after(connection: Connection, instant: datetime) -> datetime | None:
+    """The first end after an instant that a key itself has."""
+    query = select(_keys.c.expires_at).where(_keys.c.expires_at > instant, _MAY_BE_TOLD)
+    first: datetime | None = connection.scalar(query.order_by(_keys.c.expires_at).limit(1))
+    return first
 
 
 def note_notice(connection: Connection, serial: str, end: datetime, days: int) -> None:

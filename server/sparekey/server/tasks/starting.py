@@ -15,6 +15,7 @@ from sparekey.licensing.refusals import explain
 from sparekey.licensing.scopes import PickedSvms
 from sparekey.licensing.tasks import OutcomeState, TaskState, task_state
 from sparekey.server.life.clock_watch import rollback_refusal
+from sparekey.server.life.voiding import reinstate_keys
 from sparekey.server.store.instructions import (
     InstructionState,
     StoredInstruction,
@@ -200,6 +201,9 @@ def _start(
                 finished_at=now,
             )
         outcomes.append(outcome)
+    if order.role is Role.ACTIVE:
+        unchanged = [one.svm_id for one in outcomes if one.state is OutcomeState.UNCHANGED]
+        reinstate_keys(transaction, unchanged)
     counts = Counter(outcome.state for outcome in outcomes)
     state = task_state(counts)
     task = TaskRecord(
