@@ -77,8 +77,12 @@ class Gate(Protocol):
         """
         ...
 
-    def still_admits(self, caller: Caller) -> bool:
-        """Whether a caller whose stream is open is still welcome."""
+    def admit_still(self, caller: Caller) -> None:
+        """Look again at a caller whose stream is open.
+
+        Raises:
+            CallRefused: what it showed has ended or was taken back meanwhile.
+        """
         ...
 
 
@@ -93,6 +97,5 @@ class OpenGate:
         """Count nothing."""
         return nullcontext()
 
-    def still_admits(self, _caller: Caller) -> bool:
+    def admit_still(self, _caller: Caller) -> None:
         """Always."""
-        return True

@@ -221,8 +221,7 @@ def _server_stream(
             call = Call(name, caller, encoded, context)
             with gate.hold_stream(caller):
                 async for response in implementation(request, call):
-                    if not gate.still_admits(caller):
-                        gate.admit(name, context)
+                    gate.admit_still(caller)
                     yield _encode(response_class, response)
         except Exception as error:  # noqa: BLE001 - no traceback may reach the wire
             await _abort(name, context, error)
@@ -242,6 +241,9 @@ def _stream(
             caller = gate.admit(name, context)
             call = Call(name, caller, b"", context)
             with gate.hold_stream(caller):
+                # Whoever ends the stream by cancelling its handler must not hit the sending of
+                # these: half sent, they leave the transport no way to tell the client of an end.
+                await context.send_initial_metadata(())
                 await implementation(Stream(request_class, response_class, context), call)
         except Exception as error:  # noqa: BLE001 - no traceback may reach the wire
             await _abort(name, context, error)

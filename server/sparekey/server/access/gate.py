@@ -95,15 +95,14 @@ class AccessGate:
         most = self.limits.agent_streams if agent else self.limits.operator_streams
         return self._streams.hold(caller.name, most)
 
-    def still_admits(self, caller: Caller) -> bool:
-        """Whether nothing was taken back and nothing has ended since the caller was let in."""
-        if caller.is_local:
-            return True
-        try:
+    def admit_still(self, caller: Caller) -> None:
+        """Look again at a caller whose stream is open.
+
+        Raises:
+            CallRefused: what it showed has ended or was taken back meanwhile.
+        """
+        if not caller.is_local:
             self._refuse_ended(caller)
-        except CallRefused:
-            return False
-        return True
 
     def _identify(self, context: grpc.aio.ServicerContext[Any, Any]) -> Caller:
         if self._encrypted:
