@@ -61,8 +61,10 @@ LOCAL_CALLER = Caller(LOCAL_OPERATOR, Role.ADMIN, is_local=True)
 class Gate(Protocol):
     """Lets calls in or refuses them."""
 
-    def admit(self, method: str, context: grpc.aio.ServicerContext[Any, Any]) -> Caller:
-        """Who calls.
+    def admit(
+        self, method: str, context: grpc.aio.ServicerContext[Any, Any], size: int
+    ) -> Caller:
+        """Who calls, with a request of so many bytes.
 
         Raises:
             CallRefused: the caller is not known or not allowed, or calls too often.
@@ -77,6 +79,10 @@ class Gate(Protocol):
         """
         ...
 
+    async def hold_refused(self, context: grpc.aio.ServicerContext[Any, Any]) -> None:
+        """Let who is refused all the time wait for it; called before each refusal."""
+        ...
+
     def admit_still(self, caller: Caller) -> None:
         """Look again at a caller whose stream is open.
 
@@ -89,13 +95,18 @@ class Gate(Protocol):
 class OpenGate:
     """The gate of a server without encryption: every caller is the local operator."""
 
-    def admit(self, _method: str, _context: grpc.aio.ServicerContext[Any, Any]) -> Caller:
+    def admit(
+        self, _method: str, _context: grpc.aio.ServicerContext[Any, Any], _size: int
+    ) -> Caller:
         """The local operator."""
         return LOCAL_CALLER
 
     def hold_stream(self, _caller: Caller) -> AbstractContextManager[None]:
         """Count nothing."""
         return nullcontext()
+
+    async def hold_refused(self, _context: grpc.aio.ServicerContext[Any, Any]) -> None:
+        """Let nobody wait."""
 
     def admit_still(self, _caller: Caller) -> None:
         """Always."""

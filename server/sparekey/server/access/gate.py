@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
@@ -62,11 +63,19 @@ class AccessGate:
         self._encrypted = encrypted
         self._roles = roles
         self._calls = Allowance(self.limits.calls_per_second, self.limits.call_burst, monotonic)
+        self._agent_calls = Allowance(
+            self.limits.agent_calls_per_second, self.limits.agent_call_burst, monotonic
+        )
+        self._refusals = Allowance(
+            self.limits.refusals_per_second, self.limits.refusal_burst, monotonic
+        )
         self._streams = OpenStreams()
         self._by_certificate: OrderedDict[bytes, Caller] = OrderedDict()
 
-    def admit(self, method: str, context: grpc.aio.ServicerContext[Any, Any]) -> Caller:
-        """Who calls.
+    def admit(
+        self, method: str, context: grpc.aio.ServicerContext[Any, Any], size: int
+    ) -> Caller:
+        """Who calls, with a request of so many bytes.
 
         Raises:
             CallRefused: the caller is not known or not allowed, or calls too often.
@@ -83,9 +92,24 @@ class AccessGate:
                 f" {caller.role.name.lower()}; ask an admin",
                 metadata={"role": caller.role.name},
             )
-        if caller.role is not Role.AGENT and not caller.is_local:
-            self._calls.use(caller.name, "calls")
+        if caller.role is Role.AGENT:
+            self._agent_calls.use(caller.name, "calls")
+        elif not caller.is_local:
+            self._calls.use(caller.name, "calls", 1 + size // self.limits.call_bytes)
         return caller
+
+    async def hold_refused(self, context: grpc.aio.ServicerContext[Any, Any]) -> None:
+        """Let who is refused all the time wait for each further refusal.
+
+        A client that calls again at once after each refusal would else cost the others more than
+        one that is served.
+        """
+        if not self._encrypted:
+            return
+        try:
+            self._refusals.use(address_of(context.peer()), "refused calls")
+        except CallRefused:
+            await asyncio.sleep(self.limits.refusal_wait_seconds)
 
     def hold_stream(self, caller: Caller) -> AbstractContextManager[None]:
         """Count a stream of the caller for as long as it is open."""
@@ -189,6 +213,11 @@ def _read_certificate(pem: bytes) -> Caller:
         )
     role = Role[identity.role.upper()]
     return Caller(identity.name, role, certificate_serial=serial, expires_at=ends)
+
+
+def address_of(peer: str) -> str:
+    """A peer's address without its port: `ipv4:127.0.0.1:40312` is `ipv4:127.0.0.1`."""
+    return peer.rpartition(":")[0] or peer
 
 
 def _bearer(context: grpc.aio.ServicerContext[Any, Any]) -> str | None:

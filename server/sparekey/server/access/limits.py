@@ -22,6 +22,12 @@ class Limits:
     Attributes:
         calls_per_second: Calls of an operator, on average.
         call_burst: Calls of an operator at once.
+        call_bytes: A request counts as one call more for each so many bytes.
+        refusals_per_second: Calls of one address that are refused at once, on average.
+        refusal_burst: The most of them at once.
+        refusal_wait_seconds: How long each further refusal takes.
+        agent_calls_per_second: Calls of an agent, on average; each stream is one.
+        agent_call_burst: Calls of an agent at once.
         operator_streams: Streams that an operator may have open.
         agent_streams: Streams that an agent may have open; two meet when it comes again.
         failures_per_minute: Enrollments of one address that may fail.
@@ -29,6 +35,12 @@ class Limits:
 
     calls_per_second: float = 500.0
     call_burst: int = 2000
+    call_bytes: int = 2048
+    agent_calls_per_second: float = 10.0
+    agent_call_burst: int = 200
+    refusals_per_second: float = 100.0
+    refusal_burst: int = 1000
+    refusal_wait_seconds: float = 1.0
     operator_streams: int = 32
     agent_streams: int = 4
     failures_per_minute: float = 10.0
@@ -43,27 +55,28 @@ class Allowance:
         self._now = now
         self._left: OrderedDict[str, tuple[float, float]] = OrderedDict()
 
-    def use(self, caller: str, what: str) -> None:
-        """Take one out.
+    def use(self, caller: str, what: str, count: float = 1.0) -> None:
+        """Take some out.
 
         Args:
             caller: Whose bucket.
             what: For the refusal's sentence, for example `calls`.
+            count: How many; at most the burst.
 
         Raises:
-            CallRefused: there is none left.
+            CallRefused: there are not so many left.
         """
         now = self._now()
         left, at = self._left.pop(caller, (self._burst, now))
         left = min(self._burst, left + (now - at) * self._per_second)
-        self._left[caller] = (max(left - 1.0, 0.0) if left >= 1.0 else left, now)
+        self._left[caller] = (left - count if left >= count else left, now)
         if len(self._left) > _MOST_KNOWN:
             self._left.popitem(last=False)
-        if left < 1.0:
+        if left < count:
             raise CallRefused(
                 error_pb2.ERROR_REASON_LIMIT_EXCEEDED,
                 f"too many {what} in a short time; try again later",
-                retry_after=timedelta(seconds=(1.0 - left) / self._per_second),
+                retry_after=timedelta(seconds=(count - left) / self._per_second),
             )
 
     def give_back(self, caller: str) -> None:
