@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import json
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from integration.security.secure_site import SecureSite, start_site
 
+from flood.beside import hostile_client
 from sparekey.v1 import access_pb2, key_pb2, key_pb2_grpc
 
 KINDS = (
@@ -34,7 +32,6 @@ KINDS = (
 )
 CALLS = 200
 PAUSE_SECONDS = 0.003
-WARMING_SECONDS = 3.0
 MOST = 2.0
 RESULTS = Path("build/flood.json")
 
@@ -62,28 +59,6 @@ def median_ms(site: SecureSite) -> float:
         spans.append(time.perf_counter() - started)
         time.sleep(PAUSE_SECONDS)
     return statistics.median(spans) * 1000
-
-
-@contextmanager
-def hostile_client(site: SecureSite, kind: str, level: str) -> Iterator[dict[str, int]]:
-    """Run a hostile client for the block; afterwards the answer holds how its calls ended."""
-    shown, _ = site.token("operator", "hostile")
-    root = str(site.folder / "ca" / "root.pem")
-    words = [*("-m", "flood.hostile"), kind, level, str(site.second), root, shown.token or ""]
-    ended: dict[str, int] = {}
-    with subprocess.Popen(
-        [sys.executable, *words],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-    ) as hostile:
-        try:
-            time.sleep(WARMING_SECONDS)
-            yield ended
-            assert hostile.poll() is None, "the hostile client ended by itself"
-        finally:
-            hostile.terminate()
-            assert hostile.stdout is not None
-            ended.update(json.loads(hostile.stdout.read() or "{}"))
 
 
 def measure_once(site: SecureSite, kind: str, level: str) -> Measured:
@@ -120,7 +95,7 @@ def main() -> int:
             for number in range(300):
                 ban = access_pb2.BanSvmRequest(svm_id=f"svm-{number}")
                 site.access.BanSvm(ban, timeout=30)  # a history to read slowly
-            print("hostile client   limit             before  beside   after      ratio", flush=True)
+            print("hostile client   limit              before beside  after      ratio", flush=True)
             measured = [measure(site, *one) for one in KINDS if not wanted or one[0] in wanted]
         finally:
             for channel in site.channels:

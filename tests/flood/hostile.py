@@ -19,7 +19,7 @@ import grpc
 import grpc.aio
 
 from sparekey.v1 import event_pb2, key_pb2, license_pb2
-from sparekey.wire.edge import REQUEST_BYTES, MAX_REQUEST_BYTES
+from sparekey.wire.edge import MAX_REQUEST_BYTES, REQUEST_BYTES
 from sparekey.wire.errors import read_problem
 
 LIST = "/sparekey.v1.KeyService/ListKeys"
@@ -111,12 +111,13 @@ def harm(hostile: Hostile, kind: str, level: str) -> Any:
     raise ValueError(kind)
 
 
-async def run(kind: str, level: str, address: str, root: Path, token: str) -> None:
+async def run(kind: str, level: str, address: str, root: bytes, token: str) -> None:
     """Do harm until terminated."""
-    hostile = Hostile(address, root.read_bytes(), token if kind != "uninvited" else "")
+    hostile = Hostile(address, root, token if kind != "uninvited" else "")
     ended = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, ended.set)
     harming = asyncio.ensure_future(harm(hostile, kind, level))
+    print("ready", flush=True)
     await asyncio.wait(
         {harming, asyncio.create_task(ended.wait())}, return_when=asyncio.FIRST_COMPLETED
     )
@@ -126,4 +127,4 @@ async def run(kind: str, level: str, address: str, root: Path, token: str) -> No
 
 if __name__ == "__main__":
     told_kind, told_level, where, root_file, shown = sys.argv[1:]
-    asyncio.run(run(told_kind, told_level, where, Path(root_file), shown))
+    asyncio.run(run(told_kind, told_level, where, Path(root_file).read_bytes(), shown))

@@ -199,12 +199,13 @@ def _unary(
         try:
             # Who is not let in does not cost the reading of what it sent.
             caller = gate.admit(name, context, len(encoded))
-            request = _read(request_class, encoded)
-            answering = implementation(request, Call(name, caller, encoded, context))
-            if context.time_remaining() is None:
-                async with asyncio.timeout(DEFAULT_DEADLINE_SECONDS) as deadline:
-                    return _encode(response_class, await answering)
-            return _encode(response_class, await answering)
+            async with gate.turn(caller):
+                request = _read(request_class, encoded)
+                answering = implementation(request, Call(name, caller, encoded, context))
+                if context.time_remaining() is None:
+                    async with asyncio.timeout(DEFAULT_DEADLINE_SECONDS) as deadline:
+                        return _encode(response_class, await answering)
+                return _encode(response_class, await answering)
         except TimeoutError as error:
             # One that is not ours is a fault of the servicer.
             late = deadline is not None and deadline.expired()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractAsyncContextManager, AbstractContextManager, nullcontext
 from typing import Any
 
 import grpc.aio
@@ -15,7 +15,7 @@ from sparekey.certificates.authority import serial_text
 from sparekey.certificates.identity import SvmIdentity, parse_identity
 from sparekey.runtime.clock import Clock
 from sparekey.server.access.book import AccessBook, secret_digest
-from sparekey.server.access.limits import Allowance, Limits, OpenStreams
+from sparekey.server.access.limits import Allowance, Limits, OpenStreams, Turns
 from sparekey.server.access.roles import ROLES
 from sparekey.v1 import error_pb2
 from sparekey.v1.error_pb2 import ErrorReason
@@ -69,12 +69,11 @@ class AccessGate:
         self._refusals = Allowance(
             self.limits.refusals_per_second, self.limits.refusal_burst, monotonic
         )
+        self._turns = Turns(self.limits.turn_patience_seconds, monotonic)
         self._streams = OpenStreams()
         self._by_certificate: OrderedDict[bytes, Caller] = OrderedDict()
 
-    def admit(
-        self, method: str, context: grpc.aio.ServicerContext[Any, Any], size: int
-    ) -> Caller:
+    def admit(self, method: str, context: grpc.aio.ServicerContext[Any, Any], size: int) -> Caller:
         """Who calls, with a request of so many bytes.
 
         Raises:
@@ -110,6 +109,12 @@ class AccessGate:
             self._refusals.use(address_of(context.peer()), "refused calls")
         except CallRefused:
             await asyncio.sleep(self.limits.refusal_wait_seconds)
+
+    def turn(self, caller: Caller) -> AbstractAsyncContextManager[None]:
+        """Serve a caller's calls that are answered once one after the other."""
+        if caller.is_local or caller.role is Role.ANYONE:
+            return nullcontext()
+        return self._turns.take(caller.name)
 
     def hold_stream(self, caller: Caller) -> AbstractContextManager[None]:
         """Count a stream of the caller for as long as it is open."""
