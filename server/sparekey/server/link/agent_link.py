@@ -263,14 +263,18 @@ class AgentLink:
                     session.end(_silent())
                 elif session.has_outlived(time.time()):
                     session.end(_outlived())
-            for stalled in self.pusher.overdue(now):
-                await self.pusher.mark_stalled(stalled)
-            if now - reconciled >= self.timing.reconcile.total_seconds():
-                reconciled = now
-                await self.pusher.look_through()
-            if now - persisted >= self.timing.persist_seen.total_seconds():
-                since, persisted = persisted, now
-                await self._persist_seen(since)
+            try:
+                for stalled in self.pusher.overdue(now):
+                    await self.pusher.mark_stalled(stalled)
+                if now - reconciled >= self.timing.reconcile.total_seconds():
+                    reconciled = now
+                    await self.pusher.look_through()
+                if now - persisted >= self.timing.persist_seen.total_seconds():
+                    since, persisted = persisted, now
+                    await self._persist_seen(since)
+            except CallRefused as refused:
+                # Deadlines must be looked at also while the storage takes nothing.
+                _log.warning("the sweep could not write", problem=refused.message)
 
     async def _persist_seen(self, since: float) -> None:
         heard, self._heard = self._heard, {}
