@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from queue import SimpleQueue
 from typing import Any
@@ -14,25 +13,9 @@ import pytest
 from sparekey.v1 import access_pb2, agent_pb2, agent_pb2_grpc
 from sparekey.wire.errors import CallProblem, read_problem
 
-from .secure_site import SECONDS, SecureSite, Shown
+from .secure_site import SECONDS, SecureSite, open_stream
 
 LIMIT = "LIMIT_EXCEEDED"
-
-
-@contextmanager
-def open_stream(site: SecureSite, svm_id: str, shown: Shown) -> Iterator[Any]:
-    """The stream of an agent that has been welcomed and sends nothing more."""
-    stub: Any = agent_pb2_grpc.AgentServiceStub(site.channel(shown))
-    frames: SimpleQueue[agent_pb2.ConnectRequest | None] = SimpleQueue()
-    hello = agent_pb2.Hello(svm_id=svm_id, boot_id="boot")
-    frames.put(agent_pb2.ConnectRequest(hello=hello))
-    stream = stub.Connect(iter(frames.get, None), timeout=3 * SECONDS)
-    try:
-        assert next(stream).WhichOneof("frame") == "welcome"
-        yield stream
-    finally:
-        stream.cancel()
-        frames.put(None)
 
 
 def how_it_ends(stream: Any) -> CallProblem:
