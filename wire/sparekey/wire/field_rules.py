@@ -27,6 +27,7 @@ MAX_PICKED = 10_000
 MAX_CHECKED = 1000
 MAX_SUPPOSED = 100
 MAX_KINDS = 100
+MAX_CLUSTERS = 100
 _Rule = Callable[[Any], str | None]
 _Check = Callable[[Message, str], Iterator[FieldViolation]]
 
@@ -85,6 +86,15 @@ def _at_most_supposed(value: Any) -> str | None:
     return f"holds {len(value)} changes; suppose at most {MAX_SUPPOSED} at a time"
 
 
+def _clusters(value: Any) -> str | None:
+    if len(value) > MAX_CLUSTERS:
+        return f"holds {len(value)} clusters; at most {MAX_CLUSTERS} can be named"
+    for cluster in value:
+        if not CLUSTER.fullmatch(cluster):
+            return f"{cluster[:80]!r} is not a cluster's name: 1 to 100 printable characters"
+    return None
+
+
 def _at_most_kinds(value: Any) -> str | None:
     if len(value) <= MAX_KINDS:
         return None
@@ -128,6 +138,7 @@ BY_FULL_NAME: dict[str, _Rule] = {
     "sparekey.v1.CreateTokenRequest.name": _pattern(
         _OPERATOR_NAME, "must be 1 to 64 letters, digits and . _ @ -"
     ),
+    "sparekey.v1.CreateTokenRequest.clusters": _clusters,
     "sparekey.v1.CreateTokenRequest.lifetime": _span(
         timedelta(minutes=1), timedelta(days=400), "must be 1 minute to 400 days"
     ),

@@ -16,7 +16,7 @@ from sparekey.certificates.identity import SvmIdentity, parse_identity
 from sparekey.runtime.clock import Clock
 from sparekey.server.access.book import AccessBook, secret_digest
 from sparekey.server.access.limits import Allowance, Limits, OpenStreams, Turns
-from sparekey.server.access.roles import ROLES
+from sparekey.server.access.roles import BY_CLUSTER, ROLES
 from sparekey.v1 import error_pb2
 from sparekey.v1.error_pb2 import ErrorReason
 from sparekey.wire.callers import LOCAL_CALLER, Caller, Role
@@ -91,6 +91,13 @@ class AccessGate:
                 f" {caller.role.name.lower()}; ask an admin",
                 metadata={"role": caller.role.name},
             )
+        if caller.clusters and needed is not Role.VIEWER and method not in BY_CLUSTER:
+            raise CallRefused(
+                error_pb2.ERROR_REASON_PERMISSION_DENIED,
+                f"the token of {caller.name} is for SVMs of some clusters, and this call is not"
+                " about SVMs alone; ask an admin",
+                metadata={"clusters": ",".join(caller.clusters)},
+            )
         if caller.role is Role.AGENT:
             self._agent_calls.use(caller.name, "calls")
         elif not caller.is_local:
@@ -163,6 +170,7 @@ class AccessGate:
             Role[record.role],
             token_id=record.token_id,
             expires_at=record.expires_at.timestamp(),
+            clusters=record.clusters,
         )
 
     def _of_certificate(self, pem: bytes) -> Caller:
