@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from integration.security.secure_site import SecureSite
 
@@ -22,7 +24,11 @@ def hostile_client(site: SecureSite, kind: str, level: str) -> Iterator[dict[str
     root = str(site.folder / "ca" / "root.pem")
     words = [*("-m", "flood.hostile"), kind, level, str(site.second), root, shown.token or ""]
     ended: dict[str, int] = {}
-    with subprocess.Popen([sys.executable, *words], stdout=subprocess.PIPE) as hostile:
+    with subprocess.Popen(
+        [sys.executable, *words],
+        stdout=subprocess.PIPE,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])},
+    ) as hostile:
         assert hostile.stdout is not None
         try:
             assert hostile.stdout.readline() == b"ready\n"
