@@ -57,8 +57,10 @@ flood: $(SETUP) ## Measure other clients' latency while hostile ones flood the s
 	@PYTHONPATH=tests GRPC_VERBOSITY=NONE $(BIN)/python -m flood
 
 .PHONY: audit
-audit: $(SETUP) ## Look for weaknesses in our own code
+audit: $(SETUP) ## Look for weaknesses in our own code and for known ones in packages
 	@$(BIN)/bandit --quiet --recursive --configfile pyproject.toml $(filter-out tests,$(SOURCES))
+	@PYTHONPATH=tests $(BIN)/python -m audit
+
 .PHONY: bench-reports
 bench-reports: $(SETUP) ## Measure forecast and plan for 10,000 and 100,000 SVMs
 	@PYTHONPATH=tests GRPC_VERBOSITY=NONE $(BIN)/python -m bench.reports

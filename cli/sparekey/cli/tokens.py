@@ -39,6 +39,15 @@ def create(
     lifetime: Annotated[
         str, typer.Option("--lifetime", metavar="SPAN", help="How long it lasts.")
     ] = "30d",
+    clusters: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--cluster",
+            metavar="NAME",
+            help="Act upon SVMs of this cluster only; can be given again.",
+            show_default=False,
+        ),
+    ] = None,
     out: Out = None,
     dry_run: DryRun = False,
     request_id: RequestId = "",
@@ -47,12 +56,14 @@ def create(
 
     Examples:
       sparekey token create --name backup-report --role viewer --out report.token
+      sparekey token create --name north-team --role operator --cluster north
     """
     session = session_of(context)
     request = access_pb2.CreateTokenRequest(
         name=name,
         role=read_enum(role, access_pb2.Role, "--role"),  # type: ignore[arg-type]
         lifetime=to_duration(read_span(lifetime, "--lifetime")),
+        clusters=clusters or (),
         validate_only=dry_run,
         request_id=request_id,
     )
@@ -142,7 +153,7 @@ def _show(session: Session, response: Any, out: Path | None) -> None:
 
 def _table(tokens: Iterable[access_pb2.Token]) -> Table:
     table = new_table()
-    for title in ("ID", "FOR", "ROLE", "STATE", "ENDS"):
+    for title in ("ID", "FOR", "ROLE", "CLUSTERS", "STATE", "ENDS"):
         table.add_column(title, no_wrap=title == "ID")
     for token in tokens:
         joins = token.kind == access_pb2.TOKEN_KIND_JOIN
@@ -151,6 +162,7 @@ def _table(tokens: Iterable[access_pb2.Token]) -> Table:
             cell(token.token_id),
             cell(whom),
             cell("join" if joins else word(access_pb2.Role, token.role)),
+            cell(", ".join(token.clusters) or ("" if joins else "all")),
             _state(token),
             instant_cell(instant_or_none(token, "expires_at")),
         )

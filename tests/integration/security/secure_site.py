@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import base64
 import json
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any
 
 import grpc
@@ -16,11 +18,20 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from sparekey.certificates.authority import Authority, Issued, create_authority
 from sparekey.certificates.identity import Identity, OperatorIdentity, SvmIdentity
 from sparekey.certificates.keys import key_pem, new_key
+from sparekey.licensing.key_files import KeySigner, encode_public_key
 from sparekey.runtime.startup import Address, parse_address
 from sparekey.testing.fleet.processes import Program, start_server
-from sparekey.v1 import access_pb2, access_pb2_grpc, event_pb2_grpc, fleet_pb2_grpc
+from sparekey.v1 import (
+    access_pb2,
+    access_pb2_grpc,
+    agent_pb2,
+    agent_pb2_grpc,
+    event_pb2_grpc,
+    fleet_pb2_grpc,
+)
 
 SECONDS = 10.0
+VENDOR = KeySigner("vendor", Ed25519PrivateKey.from_private_bytes(bytes(range(32))))
 
 
 @dataclass(frozen=True)
@@ -104,9 +115,11 @@ class SecureSite:
     def fleet(self) -> Any:
         return fleet_pb2_grpc.FleetServiceStub(self.channel(self.admin))
 
-    def token(self, role: str, name: str = "bob") -> tuple[Shown, access_pb2.Token]:
+    def token(
+        self, role: str, name: str = "bob", clusters: Sequence[str] = ()
+    ) -> tuple[Shown, access_pb2.Token]:
         request = access_pb2.CreateTokenRequest(
-            name=name, role=access_pb2.Role.Value(f"ROLE_{role.upper()}")
+            name=name, role=access_pb2.Role.Value(f"ROLE_{role.upper()}"), clusters=clusters
         )
         response = self.access.CreateToken(request, timeout=SECONDS)
         return Shown(token=response.token), response.record
@@ -117,9 +130,31 @@ class SecureSite:
         return token
 
 
+@contextmanager
+def open_stream(
+    site: SecureSite, svm_id: str, shown: Shown | None = None, *, cluster: str | None = None
+) -> Iterator[Any]:
+    """The stream of an agent that has been welcomed, and that says at most where it is placed."""
+    stub: Any = agent_pb2_grpc.AgentServiceStub(site.channel(shown or site.agent(svm_id)))
+    frames: SimpleQueue[agent_pb2.ConnectRequest | None] = SimpleQueue()
+    hello = agent_pb2.Hello(svm_id=svm_id, boot_id="boot")
+    frames.put(agent_pb2.ConnectRequest(hello=hello))
+    stream = stub.Connect(iter(frames.get, None), timeout=3 * SECONDS)
+    try:
+        assert next(stream).WhichOneof("frame") == "welcome"
+        if cluster is not None:
+            report = agent_pb2.Report(sequence=1, full=True)
+            report.placement.cluster = cluster
+            frames.put(agent_pb2.ConnectRequest(report=report))
+            assert next(stream).WhichOneof("frame") == "report_accepted"
+        yield stream
+    finally:
+        stream.cancel()
+        frames.put(None)
+
+
 def write_vendor_keys(path: Path) -> Path:
-    public = Ed25519PrivateKey.generate().public_key().public_bytes_raw()
-    path.write_text(json.dumps({"vendor": base64.b64encode(public).decode()}))
+    path.write_text(json.dumps({VENDOR.signer_id: encode_public_key(VENDOR.public_key)}))
     return path
 
 

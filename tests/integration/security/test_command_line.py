@@ -64,6 +64,14 @@ def test_a_token_is_made_used_and_revoked(run: Run, admin: list[str], tmp_path: 
     assert [one["name"] for one in listed if one["revoked_at"]] == ["bob"]
 
 
+def test_a_token_is_bound_to_clusters(run: Run, admin: list[str], tmp_path: Path) -> None:
+    out = ["--out", str(tmp_path / "north.token")]
+    create = ["token", "create", "--name", "north-team", "--role", "operator", *out]
+    code, said, _ = run(*admin, "--output", "json", *create, "--cluster", "north")
+    assert (code, _json(said)["clusters"]) == (0, ["north"])
+    assert "north" in run(*admin, "token", "list")[1]
+
+
 def test_a_join_token_is_shown_once(run: Run, admin: list[str]) -> None:
     code, said, _ = run(*admin, "join-token", "create", "--svm", "svm-cli")
     assert code == 0

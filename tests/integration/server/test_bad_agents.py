@@ -360,7 +360,7 @@ async def test_an_agent_that_is_silent_for_too_long_is_told_to_come_again(
     """Else it would take a stream for open that the server has given up."""
     async with running_site(tmp_path, vendor, heartbeat=1) as site:
         agent = await opened(site)
-        await agent.ended()
+        assert (await agent.refused()).reason == "AGENT_SILENT"
         svm = await site.svm("svm-1")
         assert svm.link_state == fleet_pb2.LINK_STATE_OFFLINE
 
@@ -370,7 +370,7 @@ async def test_the_same_start_of_an_agent_takes_the_place_of_its_older_stream(si
     newer = RawAgent(site)
     newer.sequence = 1
     await newer.open(accepted_sequence=1)
-    await older.ended()
+    assert (await older.refused()).reason == "STREAM_REPLACED"
     await newer.report()
     assert (await site.svm("svm-1")).link_state == fleet_pb2.LINK_STATE_CONNECTED
     await newer.leave()

@@ -18,7 +18,9 @@ from sparekey.licensing.key_files import KeySigner
 from sparekey.licensing.keys import LicenseKey
 from sparekey.testing.v1 import clock_pb2
 from sparekey.v1 import event_pb2, fleet_pb2, key_pb2, license_pb2
+from sparekey.wire.edge import MAX_REQUEST_BYTES, REQUEST_BYTES
 from sparekey.wire.errors import read_problem
+from sparekey.wire.field_rules import MAX_PICKED
 from sparekey.wire.timestamps import to_duration
 
 from .site import Site, running_site
@@ -303,10 +305,24 @@ async def test_a_message_above_the_transports_own_limit(site: Site) -> None:
 
 
 async def test_the_largest_message_that_is_allowed_is_read(site: Site) -> None:
-    key_file = bytes(1024 * 1024 - 5)
+    key_file = bytes(MAX_REQUEST_BYTES - 4)
     request = key_pb2.AddKeyRequest(key_file=key_file)
-    assert request.ByteSize() <= 1024 * 1024
+    assert request.ByteSize() == MAX_REQUEST_BYTES
     assert (await refusal_of(site.keys.AddKey(request))).reason == "INVALID_KEY_FILE"
+
+
+async def test_as_many_svms_as_may_be_picked_fit_into_a_request(site: Site) -> None:
+    svm_ids = [f"{number:063}" for number in range(MAX_PICKED)]
+    scope = license_pb2.Scope(picked=license_pb2.PickedSvms(svm_ids=svm_ids))
+    request = license_pb2.ActivateRequest(key_serial="ABCD-ABCDEF-ABCDEF01", scope=scope)
+    assert MAX_REQUEST_BYTES < request.ByteSize() < REQUEST_BYTES["sparekey.v1.ActivateRequest"]
+    assert (await refusal_of(site.licenses.Activate(request))).reason == "KEY_NOT_FOUND"
+
+
+async def test_kinds_are_named_a_few_at_a_time(site: Site) -> None:
+    request = event_pb2.ListEventsRequest(kinds=[event_pb2.EVENT_KIND_TASK_STARTED] * 101)
+    problem = await refusal_of(site.events.ListEvents(request))
+    assert [one.field for one in problem.violations] == ["kinds"]
 
 
 @pytest.mark.parametrize("cursor", [2**63 - 1, 2**63, 2**64 - 1])

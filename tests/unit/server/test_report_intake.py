@@ -161,9 +161,9 @@ async def test_a_refused_report_ends_the_stream_with_its_reason(engine: Engine) 
         this = asyncio.current_task()
         assert this is not None
         this.uncancel()
-        failure = stream.session.failure
-        assert isinstance(failure, CallRefused)
-        assert failure.reason == error_pb2.ERROR_REASON_INVALID_FIELD
+        ending = stream.session.ending
+        assert isinstance(ending, CallRefused)
+        assert ending.reason == error_pb2.ERROR_REASON_INVALID_FIELD
         # What comes behind it is not written any more.
         await stream.tell(guests=guests(9))
         await stream.intake.finish()

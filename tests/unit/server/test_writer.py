@@ -11,6 +11,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import grpc
 import pytest
 from sqlalchemy import Engine, event, insert, select
 
@@ -61,12 +62,14 @@ class Note:
 
 
 @asynccontextmanager
-async def running(engine: Engine) -> AsyncIterator[tuple[Writer, list[Commit]]]:
+async def running(
+    engine: Engine, *, most_waiting: int = 1000
+) -> AsyncIterator[tuple[Writer, list[Commit]]]:
     """A writer, and the commits that it tells of."""
     feed = CommitFeed()
     commits: list[Commit] = []
     feed.listen(commits.append)
-    writer = Writer(ThreadTarget(engine), SettableClock(NOW), feed)
+    writer = Writer(ThreadTarget(engine), SettableClock(NOW), feed, most_waiting=most_waiting)
     await writer.start()
     try:
         yield writer, commits
@@ -96,6 +99,22 @@ def names_on_disk(path: Path) -> list[str]:
 def cursors(path: Path) -> list[tuple[int, str]]:
     with closing(sqlite3.connect(path / "sparekey.db")) as connection:
         return connection.execute("SELECT cursor, serial FROM events ORDER BY cursor").fetchall()
+
+
+async def test_what_is_too_much_to_wait_is_refused_and_may_come_again(
+    engine: Engine, tmp_path: Path
+) -> None:
+    note = Note()
+    async with running(engine, most_waiting=3) as (writer, _):
+        *written, refused, also = await in_one_group(writer, note.write, *"abcde")
+        assert written == ["a", "b", "c"]
+        for one in (refused, also):
+            assert isinstance(one, CallRefused)
+            assert one.reason_name == "LIMIT_EXCEEDED"
+            assert one.status_code is grpc.StatusCode.RESOURCE_EXHAUSTED
+            assert one.retry_after is not None
+        assert await writer.write(note.write, "d") == "d"
+    assert names_on_disk(tmp_path) == ["a", "b", "c", "d"]
 
 
 async def test_what_waits_together_is_one_group_in_order_of_arrival(

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
 from datetime import timedelta
 
 import pytest
 
-from sparekey.server.access.limits import Allowance, OpenStreams
+from sparekey.server.access.limits import Allowance, OpenStreams, Turns
 from sparekey.wire.errors import CallRefused
 
 
@@ -79,3 +81,31 @@ def test_streams_are_counted_while_they_are_open() -> None:
     with streams.hold("a", 1):
         pass
     assert streams._count == {}
+
+
+async def test_calls_of_one_caller_take_turns_and_hold_up_no_other() -> None:
+    turns, began = Turns(60.0, time.monotonic), list[str]()
+    let_on = asyncio.Event()
+
+    async def call(caller: str) -> None:
+        async with turns.take(caller):
+            began.append(caller)
+            await let_on.wait()
+
+    calls = [asyncio.create_task(call(caller)) for caller in ("a", "a", "a", "b")]
+    await asyncio.sleep(0.05)
+    assert began == ["a", "b"]
+    let_on.set()
+    async with asyncio.timeout(10):
+        await asyncio.gather(*calls)
+    assert began == ["a", "b", "a", "a"]
+    assert turns._by_caller == {}
+
+
+async def test_a_call_waits_for_its_turn_so_long_and_no_longer() -> None:
+    turns = Turns(0.01, time.monotonic)
+    async with asyncio.timeout(10), turns.take("a"), turns.take("a"):
+        pass
+    async with turns.take("a"):
+        pass
+    assert turns._by_caller == {}

@@ -21,6 +21,7 @@ from sparekey.v1 import (
     key_pb2,
     key_pb2_grpc,
 )
+from sparekey.wire import edge
 from sparekey.wire.callers import LOCAL_OPERATOR
 from sparekey.wire.edge import (
     MAX_REQUEST_BYTES,
@@ -158,6 +159,46 @@ async def test_a_message_at_the_limit_is_read(served: Serve) -> None:
     assert request.ByteSize() == MAX_REQUEST_BYTES
     await key_pb2_grpc.KeyServiceStub(channel).AddKey(request)
     assert got == [MAX_REQUEST_BYTES]
+
+
+class SlowKeys:
+    """A key service that answers when it is let on."""
+
+    def __init__(self) -> None:
+        self.reached = asyncio.Event()
+        self.let_on = asyncio.Event()
+
+    async def get_key(self, request: Any, _call: Call) -> Message:
+        self.reached.set()
+        await self.let_on.wait()
+        return key_pb2.GetKeyResponse()
+
+    add_key = list_keys = delete_key = refresh_keys = get_key
+
+
+async def test_a_call_without_a_deadline_gets_one(
+    served: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(edge, "DEFAULT_DEADLINE_SECONDS", 0.05)
+    slow = SlowKeys()
+    keys: Any = key_pb2_grpc.KeyServiceStub(await served(KEY_SERVICE, slow))
+    request = key_pb2.GetKeyRequest(serial=SERIAL)
+    async with asyncio.timeout(10):
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await keys.GetKey(request)
+    problem = read_problem(caught.value)
+    assert (problem.reason, problem.code) == (
+        "LIMIT_EXCEEDED",
+        grpc.StatusCode.RESOURCE_EXHAUSTED,
+    )
+    assert "set a later deadline" in problem.message
+    # One that has its own is held to that one alone.
+    slow.reached.clear()
+    own = asyncio.ensure_future(keys.GetKey(request, timeout=60))
+    await slow.reached.wait()
+    await asyncio.sleep(0.2)
+    slow.let_on.set()
+    assert await own == key_pb2.GetKeyResponse()
 
 
 async def test_every_violation_is_reported_and_the_servicer_not_called(served: Serve) -> None:

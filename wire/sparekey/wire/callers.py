@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractAsyncContextManager, AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any, Protocol
@@ -34,6 +34,7 @@ class Caller:
         certificate_serial: The certificate that it showed; empty without one.
         token_id: The token that it showed; empty without one.
         expires_at: When what it showed ends, in seconds since 1970; None without an end.
+        clusters: The clusters upon whose SVMs alone it may act; empty for all.
         is_local: Whether it calls over loopback without encryption, where everyone may do all.
     """
 
@@ -43,6 +44,7 @@ class Caller:
     certificate_serial: str = ""
     token_id: str = ""
     expires_at: float | None = None
+    clusters: tuple[str, ...] = ()
     is_local: bool = False
 
     def may(self, needed: Role) -> bool:
@@ -61,12 +63,16 @@ LOCAL_CALLER = Caller(LOCAL_OPERATOR, Role.ADMIN, is_local=True)
 class Gate(Protocol):
     """Lets calls in or refuses them."""
 
-    def admit(self, method: str, context: grpc.aio.ServicerContext[Any, Any]) -> Caller:
-        """Who calls.
+    def admit(self, method: str, context: grpc.aio.ServicerContext[Any, Any], size: int) -> Caller:
+        """Who calls, with a request of so many bytes.
 
         Raises:
             CallRefused: the caller is not known or not allowed, or calls too often.
         """
+        ...
+
+    def turn(self, caller: Caller) -> AbstractAsyncContextManager[None]:
+        """Have a call that is answered once wait for its caller's turn."""
         ...
 
     def hold_stream(self, caller: Caller) -> AbstractContextManager[None]:
@@ -77,22 +83,38 @@ class Gate(Protocol):
         """
         ...
 
-    def still_admits(self, caller: Caller) -> bool:
-        """Whether a caller whose stream is open is still welcome."""
+    async def hold_refused(self, context: grpc.aio.ServicerContext[Any, Any]) -> None:
+        """Let who is refused all the time wait for it; called before each refusal."""
+        ...
+
+    def admit_still(self, caller: Caller) -> None:
+        """Look again at a caller whose stream is open.
+
+        Raises:
+            CallRefused: what it showed has ended or was taken back meanwhile.
+        """
         ...
 
 
 class OpenGate:
     """The gate of a server without encryption: every caller is the local operator."""
 
-    def admit(self, _method: str, _context: grpc.aio.ServicerContext[Any, Any]) -> Caller:
+    def admit(
+        self, _method: str, _context: grpc.aio.ServicerContext[Any, Any], _size: int
+    ) -> Caller:
         """The local operator."""
         return LOCAL_CALLER
+
+    def turn(self, _caller: Caller) -> AbstractAsyncContextManager[None]:
+        """Let nobody wait."""
+        return nullcontext()
 
     def hold_stream(self, _caller: Caller) -> AbstractContextManager[None]:
         """Count nothing."""
         return nullcontext()
 
-    def still_admits(self, _caller: Caller) -> bool:
+    async def hold_refused(self, _context: grpc.aio.ServicerContext[Any, Any]) -> None:
+        """Let nobody wait."""
+
+    def admit_still(self, _caller: Caller) -> None:
         """Always."""
-        return True

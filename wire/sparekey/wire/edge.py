@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import re
 import secrets
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,8 +27,19 @@ from sparekey.wire.callers import Caller, Gate, OpenGate
 from sparekey.wire.errors import DETAILS_KEY, CallRefused
 from sparekey.wire.field_rules import violations
 
-MAX_REQUEST_BYTES = 1024 * 1024
-"""A larger request is refused with MESSAGE_TOO_LARGE."""
+MAX_REQUEST_BYTES = 64 * 1024
+"""A larger request is refused with MESSAGE_TOO_LARGE, but for those of `REQUEST_BYTES`."""
+
+REQUEST_BYTES: Mapping[str, int] = {
+    # Thousands of picked SVMs.
+    "sparekey.v1.ActivateRequest": 1024 * 1024,
+    "sparekey.v1.RenewRequest": 1024 * 1024,
+    # A full report with all its guests and every change that was not told yet.
+    "sparekey.v1.ConnectRequest": 1024 * 1024,
+    # It comes from anyone.
+    "sparekey.v1.EnrollRequest": 16 * 1024,
+}
+"""The most bytes of requests with another limit, by their full name."""
 
 DEFAULT_DEADLINE_SECONDS = 120.0
 """The deadline of a call that is answered once and whose client set none."""
@@ -140,12 +151,13 @@ def _handler(
 
 
 def _decode(request_class: type[Message], encoded: bytes) -> Message:
-    if len(encoded) > MAX_REQUEST_BYTES:
+    most = REQUEST_BYTES.get(request_class.DESCRIPTOR.full_name, MAX_REQUEST_BYTES)
+    if len(encoded) > most:
         raise CallRefused(
             error_pb2.ERROR_REASON_MESSAGE_TOO_LARGE,
-            f"the message has {len(encoded)} bytes; at most {MAX_REQUEST_BYTES} are accepted, so"
-            " split the request",
-            metadata={"limit": str(MAX_REQUEST_BYTES)},
+            f"the message has {len(encoded)} bytes; at most {most} are accepted, so split the"
+            " request",
+            metadata={"limit": str(most)},
         )
     try:
         return request_class.FromString(encoded)
@@ -186,20 +198,21 @@ def _unary(
         deadline: asyncio.Timeout | None = None
         try:
             # Who is not let in does not cost the reading of what it sent.
-            caller = gate.admit(name, context)
-            request = _read(request_class, encoded)
-            answering = implementation(request, Call(name, caller, encoded, context))
-            if context.time_remaining() is None:
-                async with asyncio.timeout(DEFAULT_DEADLINE_SECONDS) as deadline:
-                    return _encode(response_class, await answering)
-            return _encode(response_class, await answering)
+            caller = gate.admit(name, context, len(encoded))
+            async with gate.turn(caller):
+                request = _read(request_class, encoded)
+                answering = implementation(request, Call(name, caller, encoded, context))
+                if context.time_remaining() is None:
+                    async with asyncio.timeout(DEFAULT_DEADLINE_SECONDS) as deadline:
+                        return _encode(response_class, await answering)
+                return _encode(response_class, await answering)
         except TimeoutError as error:
             # One that is not ours is a fault of the servicer.
             late = deadline is not None and deadline.expired()
-            await _abort(name, context, _too_late() if late else error)
+            await _abort(name, context, _too_late() if late else error, gate)
             raise AssertionError("abort raises") from error
         except Exception as error:
-            await _abort(name, context, error)
+            await _abort(name, context, error, gate)
             raise AssertionError("abort raises") from error
 
     return handle
@@ -216,16 +229,15 @@ def _server_stream(
         encoded: bytes, context: grpc.aio.ServicerContext[Any, Any]
     ) -> AsyncIterator[bytes]:
         try:
-            caller = gate.admit(name, context)
+            caller = gate.admit(name, context, len(encoded))
             request = _read(request_class, encoded)
             call = Call(name, caller, encoded, context)
             with gate.hold_stream(caller):
                 async for response in implementation(request, call):
-                    if not gate.still_admits(caller):
-                        gate.admit(name, context)
+                    gate.admit_still(caller)
                     yield _encode(response_class, response)
         except Exception as error:  # noqa: BLE001 - no traceback may reach the wire
-            await _abort(name, context, error)
+            await _abort(name, context, error, gate)
 
     return handle
 
@@ -239,20 +251,30 @@ def _stream(
 ) -> Callable[..., Awaitable[None]]:
     async def handle(_frames: object, context: grpc.aio.ServicerContext[Any, Any]) -> None:
         try:
-            caller = gate.admit(name, context)
+            caller = gate.admit(name, context, 0)
             call = Call(name, caller, b"", context)
             with gate.hold_stream(caller):
+                # Whoever ends the stream by cancelling its handler must not hit the sending of
+                # these: half sent, they leave the transport no way to tell the client of an end.
+                await context.send_initial_metadata(())
                 await implementation(Stream(request_class, response_class, context), call)
         except Exception as error:  # noqa: BLE001 - no traceback may reach the wire
-            await _abort(name, context, error)
+            await _abort(name, context, error, gate)
 
     return handle
 
 
-async def _abort(name: str, context: grpc.aio.ServicerContext[Any, Any], error: Exception) -> None:
+async def _abort(
+    name: str, context: grpc.aio.ServicerContext[Any, Any], error: Exception, gate: Gate
+) -> None:
     if isinstance(error, grpc.aio.AbortError):
         raise error
-    refused = error if isinstance(error, CallRefused) else _hide(name, error)
+    if isinstance(error, CallRefused):
+        refused = error
+        if refused.status_code is not grpc.StatusCode.UNAVAILABLE:
+            await gate.hold_refused(context)
+    else:
+        refused = _hide(name, error)
     status = refused.to_status()
     context.set_trailing_metadata(((DETAILS_KEY, status.SerializeToString()),))
     await context.abort(refused.status_code, status.message)

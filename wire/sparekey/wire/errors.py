@@ -71,6 +71,8 @@ STATUS_CODES: Mapping[ErrorReason.ValueType, grpc.StatusCode] = {
     error_pb2.ERROR_REASON_INVALID_CERTIFICATE_REQUEST: _Code.INVALID_ARGUMENT,
     error_pb2.ERROR_REASON_TOKEN_NOT_FOUND: _Code.NOT_FOUND,
     error_pb2.ERROR_REASON_LIMIT_EXCEEDED: _Code.RESOURCE_EXHAUSTED,
+    error_pb2.ERROR_REASON_STREAM_REPLACED: _Code.ABORTED,
+    error_pb2.ERROR_REASON_AGENT_SILENT: _Code.ABORTED,
     error_pb2.ERROR_REASON_SUBSCRIPTION_IN_GRACE: _Code.FAILED_PRECONDITION,
 }
 """The gRPC status code of each reason; a test holds it complete."""

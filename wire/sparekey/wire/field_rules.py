@@ -26,6 +26,8 @@ MAX_PAGE_SIZE = 1000
 MAX_PICKED = 10_000
 MAX_CHECKED = 1000
 MAX_SUPPOSED = 100
+MAX_KINDS = 100
+MAX_CLUSTERS = 100
 _Rule = Callable[[Any], str | None]
 _Check = Callable[[Message, str], Iterator[FieldViolation]]
 
@@ -84,6 +86,21 @@ def _at_most_supposed(value: Any) -> str | None:
     return f"holds {len(value)} changes; suppose at most {MAX_SUPPOSED} at a time"
 
 
+def _clusters(value: Any) -> str | None:
+    if len(value) > MAX_CLUSTERS:
+        return f"holds {len(value)} clusters; at most {MAX_CLUSTERS} can be named"
+    for cluster in value:
+        if not CLUSTER.fullmatch(cluster):
+            return f"{cluster[:80]!r} is not a cluster's name: 1 to 100 printable characters"
+    return None
+
+
+def _at_most_kinds(value: Any) -> str | None:
+    if len(value) <= MAX_KINDS:
+        return None
+    return f"holds {len(value)} kinds; name at most {MAX_KINDS}, or none for all"
+
+
 _HORIZON = _span(timedelta(minutes=1), timedelta(days=3660), "must be 1 minute to 10 years")
 _serial = _pattern(SERIAL, "is not a key's serial; copy it from the list of keys")
 _svm_id = _pattern(SVM_ID, "is not an SVM id: 1 to 63 lower-case letters, digits and hyphens")
@@ -121,12 +138,15 @@ BY_FULL_NAME: dict[str, _Rule] = {
     "sparekey.v1.CreateTokenRequest.name": _pattern(
         _OPERATOR_NAME, "must be 1 to 64 letters, digits and . _ @ -"
     ),
+    "sparekey.v1.CreateTokenRequest.clusters": _clusters,
     "sparekey.v1.CreateTokenRequest.lifetime": _span(
         timedelta(minutes=1), timedelta(days=400), "must be 1 minute to 400 days"
     ),
     "sparekey.v1.CreateJoinTokenRequest.lifetime": _span(
         timedelta(minutes=1), timedelta(days=30), "must be 1 minute to 30 days"
     ),
+    "sparekey.v1.ListEventsRequest.kinds": _at_most_kinds,
+    "sparekey.v1.WatchEventsRequest.kinds": _at_most_kinds,
     "sparekey.v1.EnrollRequest.join_token": _between_lengths(1, 200, " characters"),
     "sparekey.v1.EnrollRequest.csr": _between_lengths(1, 8192, " bytes"),
     "sparekey.v1.RenewCertificateRequest.csr": _between_lengths(1, 8192, " bytes"),

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractAsyncContextManager, AbstractContextManager, nullcontext
 from typing import Any
 
 import grpc.aio
@@ -14,8 +15,8 @@ from sparekey.certificates.authority import serial_text
 from sparekey.certificates.identity import SvmIdentity, parse_identity
 from sparekey.runtime.clock import Clock
 from sparekey.server.access.book import AccessBook, secret_digest
-from sparekey.server.access.limits import Allowance, Limits, OpenStreams
-from sparekey.server.access.roles import ROLES
+from sparekey.server.access.limits import Allowance, Limits, OpenStreams, Turns
+from sparekey.server.access.roles import BY_CLUSTER, ROLES
 from sparekey.v1 import error_pb2
 from sparekey.v1.error_pb2 import ErrorReason
 from sparekey.wire.callers import LOCAL_CALLER, Caller, Role
@@ -62,11 +63,18 @@ class AccessGate:
         self._encrypted = encrypted
         self._roles = roles
         self._calls = Allowance(self.limits.calls_per_second, self.limits.call_burst, monotonic)
+        self._agent_calls = Allowance(
+            self.limits.agent_calls_per_second, self.limits.agent_call_burst, monotonic
+        )
+        self._refusals = Allowance(
+            self.limits.refusals_per_second, self.limits.refusal_burst, monotonic
+        )
+        self._turns = Turns(self.limits.turn_patience_seconds, monotonic)
         self._streams = OpenStreams()
         self._by_certificate: OrderedDict[bytes, Caller] = OrderedDict()
 
-    def admit(self, method: str, context: grpc.aio.ServicerContext[Any, Any]) -> Caller:
-        """Who calls.
+    def admit(self, method: str, context: grpc.aio.ServicerContext[Any, Any], size: int) -> Caller:
+        """Who calls, with a request of so many bytes.
 
         Raises:
             CallRefused: the caller is not known or not allowed, or calls too often.
@@ -83,9 +91,37 @@ class AccessGate:
                 f" {caller.role.name.lower()}; ask an admin",
                 metadata={"role": caller.role.name},
             )
-        if caller.role is not Role.AGENT and not caller.is_local:
-            self._calls.use(caller.name, "calls")
+        if caller.clusters and needed is not Role.VIEWER and method not in BY_CLUSTER:
+            raise CallRefused(
+                error_pb2.ERROR_REASON_PERMISSION_DENIED,
+                f"the token of {caller.name} is for SVMs of some clusters, and this call is not"
+                " about SVMs alone; ask an admin",
+                metadata={"clusters": ",".join(caller.clusters)},
+            )
+        if caller.role is Role.AGENT:
+            self._agent_calls.use(caller.name, "calls")
+        elif not caller.is_local:
+            self._calls.use(caller.name, "calls", 1 + size // self.limits.call_bytes)
         return caller
+
+    async def hold_refused(self, context: grpc.aio.ServicerContext[Any, Any]) -> None:
+        """Let who is refused all the time wait for each further refusal.
+
+        A client that calls again at once after each refusal would else cost the others more than
+        one that is served.
+        """
+        if not self._encrypted:
+            return
+        try:
+            self._refusals.use(address_of(context.peer()), "refused calls")
+        except CallRefused:
+            await asyncio.sleep(self.limits.refusal_wait_seconds)
+
+    def turn(self, caller: Caller) -> AbstractAsyncContextManager[None]:
+        """Serve a caller's calls that are answered once one after the other."""
+        if caller.is_local or caller.role is Role.ANYONE:
+            return nullcontext()
+        return self._turns.take(caller.name)
 
     def hold_stream(self, caller: Caller) -> AbstractContextManager[None]:
         """Count a stream of the caller for as long as it is open."""
@@ -95,15 +131,14 @@ class AccessGate:
         most = self.limits.agent_streams if agent else self.limits.operator_streams
         return self._streams.hold(caller.name, most)
 
-    def still_admits(self, caller: Caller) -> bool:
-        """Whether nothing was taken back and nothing has ended since the caller was let in."""
-        if caller.is_local:
-            return True
-        try:
+    def admit_still(self, caller: Caller) -> None:
+        """Look again at a caller whose stream is open.
+
+        Raises:
+            CallRefused: what it showed has ended or was taken back meanwhile.
+        """
+        if not caller.is_local:
             self._refuse_ended(caller)
-        except CallRefused:
-            return False
-        return True
 
     def _identify(self, context: grpc.aio.ServicerContext[Any, Any]) -> Caller:
         if self._encrypted:
@@ -135,6 +170,7 @@ class AccessGate:
             Role[record.role],
             token_id=record.token_id,
             expires_at=record.expires_at.timestamp(),
+            clusters=record.clusters,
         )
 
     def _of_certificate(self, pem: bytes) -> Caller:
@@ -190,6 +226,11 @@ def _read_certificate(pem: bytes) -> Caller:
         )
     role = Role[identity.role.upper()]
     return Caller(identity.name, role, certificate_serial=serial, expires_at=ends)
+
+
+def address_of(peer: str) -> str:
+    """A peer's address without its port: `ipv4:127.0.0.1:40312` is `ipv4:127.0.0.1`."""
+    return peer.rpartition(":")[0] or peer
 
 
 def _bearer(context: grpc.aio.ServicerContext[Any, Any]) -> str | None:

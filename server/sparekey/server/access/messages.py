@@ -29,6 +29,7 @@ def token_message(record: TokenRecord) -> access_pb2.Token:
         revoked_at=_optional(record.revoked_at),
         used_at=_optional(record.used_at),
         created_by=record.created_by,
+        clusters=record.clusters,
     )
 
 

@@ -48,3 +48,15 @@ ROLES: Mapping[str, Role] = {
     "/sparekey.testing.v1.ClockService/SetClock": Role.ADMIN,
 }
 """By full method name. gRPC's own health and reflection are for anyone and not in here."""
+
+BY_CLUSTER = frozenset(
+    {
+        "/sparekey.v1.LicenseService/Activate",
+        "/sparekey.v1.LicenseService/Renew",
+        "/sparekey.v1.LicenseService/RunTask",
+        "/sparekey.v1.LicenseService/CancelTask",
+        "/sparekey.v1.FleetService/ExcludeSvm",
+        "/sparekey.v1.FleetService/ForgetSvm",
+    }
+)
+"""What a caller for some clusters may change; each of these asks `refuse_outside`."""

@@ -70,7 +70,8 @@ def _make(transaction: Transaction, request: MakeToken) -> Message | CallRefused
 def _purpose(record: TokenRecord) -> str:
     if record.kind is TokenKind.JOIN:
         return f" for the SVM {record.svm_id} to join" if record.svm_id else " for an SVM to join"
-    return f" for {record.name} with the role {record.role.lower()}"
+    bound = f", for SVMs of {', '.join(record.clusters)} only" if record.clusters else ""
+    return f" for {record.name} with the role {record.role.lower()}{bound}"
 
 
 @dataclass(frozen=True, slots=True)

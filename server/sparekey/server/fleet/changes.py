@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from google.protobuf.message import Message
 
 from sparekey.licensing.tasks import OutcomeState
 from sparekey.server.access.certificates import revoke_all_of
+from sparekey.server.access.clusters import refuse_outside
 from sparekey.server.fleet.messages import svm_message
 from sparekey.server.life.guest_lists import forget_guests
 from sparekey.server.life.terms import load_terms
@@ -33,6 +34,7 @@ class ChangeSvm:
         retry: How the call is told from its retries.
         validate_only: Whether to change nothing.
         excluded: The new value; None where the SVM is to be forgotten.
+        clusters: The clusters upon whose SVMs alone who asks may act; empty for all.
     """
 
     svm_id: str
@@ -41,13 +43,24 @@ class ChangeSvm:
     retry: Retry
     validate_only: bool
     excluded: bool | None = None
+    clusters: tuple[str, ...] = ()
+
+
+_Change = Callable[[Transaction, ChangeSvm], Message | CallRefused]
+
+
+def _answer(change: _Change, transaction: Transaction, request: ChangeSvm) -> Message | CallRefused:
+    try:
+        return change(transaction, request)
+    except CallRefused as refused:
+        return refused
 
 
 def exclude_svms(
     transaction: Transaction, requests: Sequence[ChangeSvm]
 ) -> list[Message | CallRefused]:
     """Leave SVMs out of wide tasks, or take them in again."""
-    return [_exclude(transaction, request) for request in requests]
+    return [_answer(_exclude, transaction, request) for request in requests]
 
 
 def _exclude(transaction: Transaction, request: ChangeSvm) -> Message | CallRefused:
@@ -57,6 +70,7 @@ def _exclude(transaction: Transaction, request: ChangeSvm) -> Message | CallRefu
     record = load_svms(transaction.connection, [request.svm_id]).get(request.svm_id)
     if record is None:
         return svm_not_found(request.svm_id)
+    refuse_outside(request.clusters, [(record.svm_id, record.cluster)])
     changed = record.excluded != bool(request.excluded)
     record.excluded = bool(request.excluded)
     waiting = len(load_pending(transaction.connection, [request.svm_id]).get(request.svm_id, ()))
@@ -88,7 +102,7 @@ def forget_svms(
     transaction: Transaction, requests: Sequence[ChangeSvm]
 ) -> list[Message | CallRefused]:
     """Forget SVMs that are gone for good; their history stays."""
-    return [_forget(transaction, request) for request in requests]
+    return [_answer(_forget, transaction, request) for request in requests]
 
 
 def _forget(transaction: Transaction, request: ChangeSvm) -> Message | CallRefused:
@@ -98,6 +112,7 @@ def _forget(transaction: Transaction, request: ChangeSvm) -> Message | CallRefus
     record = load_svms(transaction.connection, [request.svm_id]).get(request.svm_id)
     if record is None:
         return svm_not_found(request.svm_id)
+    refuse_outside(request.clusters, [(record.svm_id, record.cluster)])
     if request.connected:
         return CallRefused(
             error_pb2.ERROR_REASON_SVM_CONNECTED,

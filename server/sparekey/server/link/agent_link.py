@@ -99,8 +99,10 @@ class AgentLink:
         """End the streams of agents from whom a commit took the right to be here."""
         if commit.access:
             for session in self.sessions:
-                if not gate.still_admits(session.caller):
-                    session.end()
+                try:
+                    gate.admit_still(session.caller)
+                except CallRefused as refused:
+                    session.end(refused)
 
     async def _drain(self, session: Session, spread: float) -> None:
         retry_after = timedelta(seconds=1 + self._randomness.uniform(0, spread))
@@ -109,7 +111,7 @@ class AgentLink:
                 await session.send(frames.drain(retry_after))
         except Exception as error:  # noqa: BLE001 - a broken stream must not hold up the stop
             _log.debug("a drain met a closed stream", svm=session.svm_id, problem=str(error))
-        session.end()
+        session.end(shutting_down())
 
     async def serve(self, stream: Stream, caller: Caller = LOCAL_CALLER) -> None:
         """Serve one agent's stream until it ends.
@@ -119,10 +121,17 @@ class AgentLink:
         """
         if self._draining:
             raise shutting_down()
-        session, opening = await self._open(stream, caller)
+        opening = await self._first_frame(stream, caller)
+        session = Session(opening.hello, stream, self._loop_time(), caller)
+        # Taken in before the hello is written down, so that no two streams of one
+        # identity pass this point together.
+        replaced = self.sessions.add(session)
+        if replaced is not None:
+            replaced.end(_replaced())
         gap = self.timing.report_gap.total_seconds()
         intake = ReportIntake(session, self._writer, gap, self._taken)
         try:
+            await self._welcome(session, opening.hello)
             await self._look_at_clock(session, opening)
             while (frame := await stream.read()) is not None:
                 assert isinstance(frame, agent_pb2.ConnectRequest)
@@ -132,21 +141,19 @@ class AgentLink:
                 await self._receive(session, intake, frame)
             await intake.finish()
         except asyncio.CancelledError:
-            if session.failure is not None:
-                raise session.failure from None
-            if not session.ended:
+            if session.ending is None:
                 raise
-            # It returns: of a cancelled handler the transport would tell the agent nothing.
+            # Of a cancelled handler the transport would tell the agent nothing.
+            raise session.ending from None
         finally:
             intake.close()
+            session.has_ended()
             if self.sessions.remove(session):
                 self._heard[session.svm_id] = self._clock.now()
                 self._feed.publish(Commit(svms={session.svm_id}))
                 self._confirmed.set()
 
-    async def _open(
-        self, stream: Stream, caller: Caller
-    ) -> tuple[Session, agent_pb2.ConnectRequest]:
+    async def _first_frame(self, stream: Stream, caller: Caller) -> agent_pb2.ConnectRequest:
         try:
             async with asyncio.timeout(self.timing.hello_deadline.total_seconds()):
                 frame = await stream.read()
@@ -157,24 +164,16 @@ class AgentLink:
         assert frame is not None
         frames.check_identity(hello, caller)
         await self._refuse_clone(hello)
-        session = Session(hello, stream, self._loop_time(), caller)
-        # Taken in before the hello is written down, so that no two streams of one
-        # identity pass this point together.
-        replaced = self.sessions.add(session)
-        if replaced is not None:
-            replaced.end()
-        try:
-            taken = await self._writer.write(take_hellos, hello)
-            test_clock = self._test_clock if session.follows_test_clock else None
-            await session.send(
-                frames.welcome(taken, self.timing.heartbeat, self._clock.now(), test_clock)
-            )
-        except BaseException:
-            self.sessions.remove(session)
-            raise
+        return frame
+
+    async def _welcome(self, session: Session, hello: agent_pb2.Hello) -> None:
+        taken: Taken = await self._writer.write(take_hellos, hello)
+        test_clock = self._test_clock if session.follows_test_clock else None
+        await session.send(
+            frames.welcome(taken, self.timing.heartbeat, self._clock.now(), test_clock)
+        )
         if taken.has_waiting:
             self.pusher.wake([session.svm_id])
-        return session, frame
 
     async def _look_at_clock(self, session: Session, frame: agent_pb2.ConnectRequest) -> None:
         # One that goes by the test clock is told the time; until then it lags behind.
@@ -267,16 +266,22 @@ class AgentLink:
             now = self._loop_time()
             limit = SILENT_SPANS * self.timing.heartbeat.total_seconds()
             for session in self.sessions:
-                if now - session.heard_at > limit or session.has_outlived(time.time()):
-                    session.end()
-            for stalled in self.pusher.overdue(now):
-                await self.pusher.mark_stalled(stalled)
-            if now - reconciled >= self.timing.reconcile.total_seconds():
-                reconciled = now
-                await self.pusher.look_through()
-            if now - persisted >= self.timing.persist_seen.total_seconds():
-                since, persisted = persisted, now
-                await self._persist_seen(since)
+                if now - session.heard_at > limit:
+                    session.end(_silent())
+                elif session.has_outlived(time.time()):
+                    session.end(_outlived())
+            try:
+                for stalled in self.pusher.overdue(now):
+                    await self.pusher.mark_stalled(stalled)
+                if now - reconciled >= self.timing.reconcile.total_seconds():
+                    reconciled = now
+                    await self.pusher.look_through()
+                if now - persisted >= self.timing.persist_seen.total_seconds():
+                    since, persisted = persisted, now
+                    await self._persist_seen(since)
+            except CallRefused as refused:
+                # Deadlines must be looked at also while the storage takes nothing.
+                _log.warning("the sweep could not write", problem=refused.message)
 
     async def _persist_seen(self, since: float) -> None:
         heard, self._heard = self._heard, {}
@@ -289,6 +294,27 @@ class AgentLink:
     @staticmethod
     def _loop_time() -> float:
         return asyncio.get_running_loop().time()
+
+
+def _replaced() -> CallRefused:
+    return CallRefused(
+        error_pb2.ERROR_REASON_STREAM_REPLACED,
+        "a newer stream of this agent has taken this one's place; keep one stream open",
+    )
+
+
+def _silent() -> CallRefused:
+    return CallRefused(
+        error_pb2.ERROR_REASON_AGENT_SILENT,
+        f"the agent sent nothing for {SILENT_SPANS} heartbeat intervals; connect again",
+    )
+
+
+def _outlived() -> CallRefused:
+    return CallRefused(
+        error_pb2.ERROR_REASON_UNAUTHENTICATED,
+        "the certificate is over; renew it and connect again",
+    )
 
 
 def note_clone(transaction: Transaction, svm_ids: Sequence[str]) -> list[None]:

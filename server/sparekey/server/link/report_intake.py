@@ -87,7 +87,7 @@ class ReportIntake:
 
     def _go_on(self) -> None:
         """Write what has gathered, now or when it is due."""
-        if not self._gathered or self._writing is not None or self._session.ended:
+        if not self._gathered or self._writing is not None or self._session.ending is not None:
             return
         # The time of the stream's last frame: to ask for the time costs as much as the rest here.
         now = self._session.heard_at
@@ -105,7 +105,7 @@ class ReportIntake:
         try:
             self._writing = self._writer.begin(take_reports, Arrival(self._session.svm_id, reports))
         except CallRefused as refused:
-            self._session.fail(refused)
+            self._session.end(refused)
         else:
             self._writing.add_done_callback(lambda written: self._written(written, answering))
 
@@ -115,7 +115,7 @@ class ReportIntake:
             return
         error = written.exception()
         if error is not None:
-            self._session.fail(error)
+            self._session.end(error)
             return
         self._on_taken(self._session, written.result(), answering)
         self._go_on()

@@ -64,8 +64,7 @@ class Session:
         misses: Pushes in a row without an answer.
         follows_test_clock: Whether the agent takes its time from the test clock.
         confirmed_setting: The last test clock setting that it confirmed.
-        ended: Whether the server has ended it.
-        failure: Why it ends, where what it sent could not be taken.
+        ending: Why the server ends it, for the agent to be told; None while it does not.
         caller: Who the agent is by its certificate.
     """
 
@@ -78,8 +77,7 @@ class Session:
         "boot_id",
         "caller",
         "confirmed_setting",
-        "ended",
-        "failure",
+        "ending",
         "follows_test_clock",
         "heard_at",
         "misses",
@@ -103,11 +101,10 @@ class Session:
         self.push_due_at: float | None = None
         self.misses = 0
         self.confirmed_setting = 0
-        self.ended = False
-        self.failure: BaseException | None = None
+        self.ending: BaseException | None = None
         self.caller = caller
         self._stream = stream
-        self._task = asyncio.current_task()
+        self._task: asyncio.Task[object] | None = asyncio.current_task()
         self._lock = asyncio.Lock()
         self._outbox: dict[str, agent_pb2.ConnectResponse] = {}
         self._sending: asyncio.Task[None] | None = None
@@ -151,16 +148,15 @@ class Session:
         """Whether the agent's certificate is over, in seconds since 1970."""
         return self.caller.expires_at is not None and self.caller.expires_at <= now
 
-    def fail(self, error: BaseException) -> None:
-        """End the stream with an error that its agent is told."""
-        self.failure = error
-        self.end()
-
-    def end(self) -> None:
-        """End the stream from the server's side; the agent will come again."""
-        self.ended = True
-        if self._task is not None:
+    def end(self, why: BaseException) -> None:
+        """End the stream from the server's side; the agent is told why and will come again."""
+        if self._task is not None and self.ending is None:
+            self.ending = why
             self._task.cancel()
+
+    def has_ended(self) -> None:
+        """Nobody ends it any more: that would cut off what the agent is told of its end."""
+        self._task = None
 
 
 def _joined(

@@ -22,8 +22,9 @@ from sparekey.server.store.access import page_of_certificates, page_of_tokens
 from sparekey.server.store.access_records import TokenKind, TokenRecord
 from sparekey.server.store.reader import Reader
 from sparekey.server.store.writer import Writer
-from sparekey.v1 import access_pb2
+from sparekey.v1 import access_pb2, error_pb2
 from sparekey.wire.edge import Call
+from sparekey.wire.errors import CallRefused, FieldViolation
 from sparekey.wire.timestamps import from_duration
 
 _JOIN_LIFETIME = timedelta(hours=1)
@@ -57,8 +58,21 @@ class AccessServicer:
             from_duration(request.lifetime) if request.HasField("lifetime") else _TOKEN_LIFETIME
         )
         role = access_pb2.Role.Name(request.role).removeprefix("ROLE_")
+        if request.clusters and request.role == access_pb2.ROLE_ADMIN:
+            problem = FieldViolation("clusters", "must be empty for an admin")
+            raise CallRefused(
+                error_pb2.ERROR_REASON_INVALID_FIELD,
+                f"{problem.field} {problem.problem}",
+                violations=[problem],
+            )
         return await self._create(
-            TokenKind.OPERATOR, call, request, lifetime, name=request.name, role=role
+            TokenKind.OPERATOR,
+            call,
+            request,
+            lifetime,
+            name=request.name,
+            role=role,
+            clusters=tuple(sorted(set(request.clusters))),
         )
 
     async def _create(
@@ -71,6 +85,7 @@ class AccessServicer:
         name: str = "",
         role: str = "",
         svm_id: str = "",
+        clusters: tuple[str, ...] = (),
     ) -> Message:
         prefix = "join" if kind is TokenKind.JOIN else "token"
         # The prefix lets logs and scanners know a secret when they see one.
@@ -83,6 +98,7 @@ class AccessServicer:
             name=name,
             role=role,
             svm_id=svm_id,
+            clusters=clusters,
             created_at=now,
             expires_at=now + lifetime,
             created_by=call.actor,

@@ -12,6 +12,7 @@ from sparekey.certificates.identity import SvmIdentity
 from sparekey.certificates.keys import InvalidRequest, key_digest, read_request
 from sparekey.server.access.book import secret_digest
 from sparekey.server.access.certificates import Enrollment, enroll
+from sparekey.server.access.gate import address_of
 from sparekey.server.access.limits import Allowance, Limits
 from sparekey.server.store.writer import Writer
 from sparekey.v1 import enrollment_pb2, error_pb2
@@ -50,7 +51,7 @@ class EnrollmentServicer:
     ) -> enrollment_pb2.EnrollResponse:
         """Give a new agent its certificate."""
         authority = self._need_authority()
-        address = _address(call.context.peer())
+        address = address_of(call.context.peer())
         self._attempts.use(address, "failed enrollments from this address")
         key = _read(request.csr)
         issued = self._issue(authority, key, request.svm_id)
@@ -108,8 +109,3 @@ def _message(issued: Issued, authority: Authority) -> enrollment_pb2.IssuedCerti
 
 def _not_offered(message: str) -> CallRefused:
     return CallRefused(error_pb2.ERROR_REASON_NOT_OFFERED, message)
-
-
-def _address(peer: str) -> str:
-    """A peer's address without its port: `ipv4:127.0.0.1:40312` is `ipv4:127.0.0.1`."""
-    return peer.rpartition(":")[0] or peer

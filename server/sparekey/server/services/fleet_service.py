@@ -129,6 +129,7 @@ class FleetServicer:
             retry=retry_of(call, request.request_id),
             validate_only=request.validate_only,
             excluded=excluded,
+            clusters=call.caller.clusters,
         )
 
     def _messages(self, found: _Found) -> list[fleet_pb2.Svm]:

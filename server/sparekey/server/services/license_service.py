@@ -83,6 +83,7 @@ class LicenseServicer:
             wait=from_duration(request.wait) if request.HasField("wait") else _DEFAULT_WAIT,
             actor=call.actor,
             task_id=self._new_task_id(),
+            clusters=call.caller.clusters,
         )
         if request.validate_only:
             return response(task=await self._reader.read(dry_run, order, self._clock.now()))
@@ -115,6 +116,7 @@ class LicenseServicer:
             wait=from_duration(request.wait) if request.HasField("wait") else _DEFAULT_WAIT,
             actor=call.actor,
             task_id=self._new_task_id(),
+            clusters=call.caller.clusters,
             rerun_of=request.task_id,
             in_grace_too=True,
         )
@@ -214,6 +216,7 @@ class LicenseServicer:
                 call.actor,
                 retry_of(call, request.request_id),
                 request.validate_only,
+                call.caller.clusters,
             ),
         )
 

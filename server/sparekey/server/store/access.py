@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
 from dataclasses import asdict
 from datetime import datetime
@@ -24,12 +25,15 @@ _banned = schema.banned_svms
 
 
 def _token(row: RowMapping) -> TokenRecord:
-    return TokenRecord(**{**row, "kind": TokenKind(row["kind"])})
+    clusters = tuple(json.loads(row["clusters"]))
+    return TokenRecord(**{**row, "kind": TokenKind(row["kind"]), "clusters": clusters})
 
 
 def _values(record: TokenRecord | CertificateRecord) -> dict[str, Any]:
     values = asdict(record)
     del values["number"]  # the database counts
+    if isinstance(record, TokenRecord):
+        values["clusters"] = json.dumps(record.clusters)
     return values
 
 

@@ -25,6 +25,7 @@ class TokenRecord:
         name: Who acts by it; empty for a join token.
         role: VIEWER, OPERATOR or ADMIN; empty for a join token.
         svm_id: The only SVM that may enroll with it; empty for any new one.
+        clusters: The clusters upon whose SVMs alone it may act; empty for all.
         created_at: When it was made.
         expires_at: When it ends.
         created_by: Who made it.
@@ -46,6 +47,7 @@ class TokenRecord:
     revoked_at: datetime | None = None
     used_at: datetime | None = None
     used_key: bytes | None = None
+    clusters: tuple[str, ...] = ()
     number: int = 0
 
 

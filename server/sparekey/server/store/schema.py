@@ -268,6 +268,8 @@ tokens = Table(
     Column("revoked_at", Instant),
     Column("used_at", Instant),
     Column("used_key", LargeBinary),
+    # A JSON list of names; empty for all clusters.
+    Column("clusters", Text, nullable=False, server_default="[]"),
 )
 
 certificates = Table(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 from itertools import groupby
 from typing import Any, Protocol, TypeVar
 
@@ -16,12 +17,17 @@ from sqlalchemy import Engine
 from sparekey.runtime.clock import Clock
 from sparekey.server.store.commits import Commit, CommitFeed
 from sparekey.server.store.groups import GroupWriter, Operation, Run
+from sparekey.v1 import error_pb2
 from sparekey.wire.edge import shutting_down
+from sparekey.wire.errors import CallRefused
 
 _Request = TypeVar("_Request")
 _Answer = TypeVar("_Answer")
 
 _MAX_GROUP = 1024
+_MOST_WAITING = 20_000
+"""About ten seconds of writing: every agent of a large fleet may come back at once."""
+_RETRY_AFTER = timedelta(seconds=5)
 
 _Waiting = tuple[Operation[Any, Any], Any, asyncio.Future[Any]]
 
@@ -50,9 +56,23 @@ class Writer:
     """Gathers writes into groups; belongs to the loop that starts it.
 
     While one group is on its way to disk, the next gathers.
+
+    Args:
+        target: Where groups are written.
+        clock: The server's time.
+        feed: Who is told what changed.
+        most_waiting: So many requests may wait; what comes then is refused.
     """
 
-    def __init__(self, target: GroupTarget, clock: Clock, feed: CommitFeed) -> None:
+    def __init__(
+        self,
+        target: GroupTarget,
+        clock: Clock,
+        feed: CommitFeed,
+        *,
+        most_waiting: int = _MOST_WAITING,
+    ) -> None:
+        self._most_waiting = most_waiting
         self._target = target
         self._clock = clock
         self._feed = feed
@@ -82,8 +102,8 @@ class Writer:
         """Apply the operation to the request; return its answer once it is on disk.
 
         Raises:
-            CallRefused: the operation refused the request, or the storage cannot
-                be written.
+            CallRefused: the operation refused the request, the storage cannot be
+                written, or too much waits already.
         """
         return await self.begin(operation, request)
 
@@ -97,6 +117,12 @@ class Writer:
         """
         if self._stopping or self._task is None:
             raise shutting_down()
+        if len(self._waiting) >= self._most_waiting:
+            raise CallRefused(
+                error_pb2.ERROR_REASON_LIMIT_EXCEEDED,
+                "the server has more to write than it can in a short time; try again later",
+                retry_after=_RETRY_AFTER,
+            )
         answered: asyncio.Future[_Answer] = asyncio.get_running_loop().create_future()
         self._waiting.append((operation, request, answered))
         self._wake.set()

@@ -7,12 +7,14 @@ from dataclasses import dataclass, replace
 
 from sparekey.licensing.refusals import Refusal, explain
 from sparekey.licensing.tasks import OutcomeState, TaskState, task_state
+from sparekey.server.access.clusters import refuse_outside
 from sparekey.server.store.instructions import withdraw_key, withdraw_task
 from sparekey.server.store.requests import (
     Retry,
     earlier_response,
     remember_answer,
 )
+from sparekey.server.store.svms import load_svms
 from sparekey.server.store.tasks import (
     OutcomeChanges,
     OutcomeRecord,
@@ -69,13 +71,20 @@ class CancelTask:
     actor: str
     retry: Retry
     validate_only: bool = False
+    clusters: tuple[str, ...] = ()
 
 
 def cancel_tasks(
     transaction: Transaction, requests: Sequence[CancelTask]
 ) -> list[license_pb2.CancelTaskResponse | CallRefused]:
     """Cancel tasks in order; SVMs that have confirmed keep their keys."""
-    return [_cancel(transaction, request) for request in requests]
+    answers: list[license_pb2.CancelTaskResponse | CallRefused] = []
+    for request in requests:
+        try:
+            answers.append(_cancel(transaction, request))
+        except CallRefused as refused:
+            answers.append(refused)
+    return answers
 
 
 def _cancel(
@@ -95,6 +104,10 @@ def _cancel(
             f"the task {task.task_id} is finished ({task.state.name}); there is nothing to cancel",
             metadata={"task_id": task.task_id, "state": task.state.name},
         )
+    if request.clusters:
+        waiting = [one.svm_id for one in pending_outcomes(transaction.connection, task.task_id)]
+        svms = load_svms(transaction.connection, waiting)
+        refuse_outside(request.clusters, ((one, svms[one].cluster) for one in sorted(svms)))
     if not request.validate_only:
         _give_up(transaction, task, OutcomeState.CANCELLED)
         transaction.add_event(

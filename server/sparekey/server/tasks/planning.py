@@ -18,6 +18,7 @@ from sparekey.licensing.refusals import Refusal
 from sparekey.licensing.scopes import OneCluster, PickedSvms, Scope, resolve
 from sparekey.licensing.subscriptions import in_grace
 from sparekey.licensing.tasks import OutcomeState, predict
+from sparekey.server.access.clusters import refuse_outside
 from sparekey.server.store.instructions import Action, StoredInstruction, load_pending
 from sparekey.server.store.keys import StoredKey, load_keys
 from sparekey.server.store.subscriptions import load_subscriptions
@@ -43,6 +44,7 @@ class TaskOrder:
         in_grace_too: Whether SVMs under a subscription in its grace are taken, as they are for
             an older task that runs again and for the server's own renewals, not for a new
             task (R52).
+        clusters: The clusters upon whose SVMs alone who asks may act; empty for all.
     """
 
     serial: str
@@ -54,6 +56,7 @@ class TaskOrder:
     task_id: str
     rerun_of: str = ""
     in_grace_too: bool = False
+    clusters: tuple[str, ...] = ()
 
 
 @dataclass(slots=True)
@@ -131,7 +134,8 @@ def gather(connection: Connection, workspace: Workspace, order: TaskOrder) -> li
     """Bring the SVMs of an order's scope into the workspace; return their ids (R99).
 
     Raises:
-        CallRefused: a picked SVM is unknown, or the scope holds none.
+        CallRefused: a picked SVM is unknown, the scope holds none, or who asks may not act upon
+            one of them.
     """
     scope = order.scope
     candidates: set[str]
@@ -161,6 +165,9 @@ def gather(connection: Connection, workspace: Workspace, order: TaskOrder) -> li
             error_pb2.ERROR_REASON_SCOPE_EMPTY,
             f"{where} holds no SVM; list the SVMs to see what is there",
         )
+    refuse_outside(
+        order.clusters, ((svm_id, workspace.svms[svm_id].cluster) for svm_id in selected)
+    )
     return selected
 
 
