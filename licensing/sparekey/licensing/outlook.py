@@ -1,6 +1,6 @@
 """How an SVM stands, why, and what comes next if nothing is done: in sentences."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 
 from sparekey.licensing.changes import ChangeKind
@@ -49,6 +49,11 @@ _VOID = (
     "Its keys are void, since its clock was changed by more than a day: set the clock right, forget"
     " the SVM, let it connect again, and activate it."
 )
+_WHY_AHEAD = _WHY | {
+    GapReason.KEY_EXPIRED: ("{key} ends then and no reserve waits behind it", ("R71",)),
+    GapReason.TRIAL_EXPIRED: ("{key} is a trial, which is over then", ("R70",)),
+    GapReason.SUBSCRIPTION_ENDED: ("the subscription {key} is over then", ("R59", "R60")),
+}
 _PROMOTED = ChangeKind.RESERVE_PROMOTED
 
 
@@ -159,7 +164,7 @@ def _gaps_ahead(
     gaps: Sequence[Gap] = WalkedFleet(now, until, (), terms).gaps(svm)
     for gap in gaps:
         if gap.starts_at > now:
-            text, rules = _gap_words(svm, gap, _WILL_BE_LEFT[gap.mode])
+            text, rules = _gap_words(svm, gap, _WILL_BE_LEFT[gap.mode], _WHY_AHEAD)
             ending = f", until {_date(gap.ends_at)}" if gap.ends_at else ""
             hope = ""
             if gap.may_renew_itself:
@@ -175,9 +180,14 @@ def _gaps_ahead(
                 yield Sentence(f"{upper_first(which)} will be protected again.", (), gap.ends_at)
 
 
-def _gap_words(svm: SvmSituation, gap: Gap, left: str) -> tuple[str, tuple[str, ...]]:
+def _gap_words(
+    svm: SvmSituation,
+    gap: Gap,
+    left: str,
+    reasons: Mapping[GapReason, tuple[str, tuple[str, ...]]] = _WHY,
+) -> tuple[str, tuple[str, ...]]:
     count = svm.guests.count(gap.os_class)
-    why, rules = _WHY[gap.reason]
+    why, rules = reasons[gap.reason]
     key = "its key"
     if gap.serial is not None:
         held = [one.key for one in svm.keyring.slots.values() if one.key.serial == gap.serial]

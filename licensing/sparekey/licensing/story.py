@@ -73,7 +73,7 @@ def tell_change(told: ToldChange) -> Sentence:
         text += f" ({told.task_id} by {told.asked_by})" if told.asked_by else f" ({told.task_id})"
     late = told.recorded_at - told.change.at
     if late > _HEARD_LATE:
-        text += f"; the server heard of it {_span(late)} later"
+        text += f"; the server heard of it {in_words(late)} later"
         rules = (*rules, "R87") if "R87" not in rules else rules
     return Sentence(f"{text}.", rules, told.change.at, told.cursor)
 
@@ -95,7 +95,8 @@ def _words(change: Change) -> tuple[str, tuple[str, ...]]:
     by_request = change.reason is ChangeReason.REQUESTED
     match change.kind:
         case ChangeKind.KEY_ACTIVATED:
-            return f"{key} was activated, where there was none of its type", ("R38", "R45")
+            name = change.slot.type.value.lower()
+            return f"{key} was activated; before, there was no {name} key", ("R38", "R45")
         case ChangeKind.KEY_REPLACED if change.previous_serial == change.serial:
             return f"{key} was activated anew, with other content than before", ("R35",)
         case ChangeKind.KEY_REPLACED:
@@ -133,7 +134,8 @@ def _promotion(change: Change, key: str, old: str) -> tuple[str, tuple[str, ...]
             return f"{waited} by itself, since {old} had ended", ("R11", "R87")
 
 
-def _span(span: timedelta) -> str:
+def in_words(span: timedelta) -> str:
+    """A span as a person would say it, in whole units of its largest: `2 days`."""
     for unit, name in (
         (timedelta(days=1), "day"),
         (timedelta(hours=1), "hour"),

@@ -75,7 +75,7 @@ async def test_the_life_of_an_svm_is_told_as_a_person_would(installation: Instal
     ]
     texts = [one.text for one in told.story]
     assert re.fullmatch(
-        rf"The server key {active} was activated, where there was none of its type"
+        rf"The server key {active} was activated; before, there was no server key"
         r" \(task-\w+ by operator\)\.",
         texts[-3],
     )
@@ -88,7 +88,7 @@ async def test_the_life_of_an_svm_is_told_as_a_person_would(installation: Instal
     (ahead,) = told.outlook
     assert ahead.text == (
         "Its 3 server guests will go on with the last databases, without updates,"
-        f" since the server key {reserve} has ended and no reserve took over."
+        f" since the server key {reserve} ends then and no reserve waits behind it."
     )
     assert not told.shortened
 

@@ -229,7 +229,7 @@ def test_R82_void_keys_are_told_as_critical_with_what_to_do(void_world: World) -
     (told,) = (event for event in void_world.events() if event.kind == VOIDED)
     assert (told.svm_id, told.severity) == ("svm-1", event_pb2.SEVERITY_CRITICAL)
     assert told.message == (
-        "The SVM's clock was set on by 48 hours, so its keys are void and it gets no updates. Set"
+        "The SVM's clock was set on by 2 days, so its keys are void and it gets no updates. Set"
         " the clock right, forget the SVM, let it connect again, and activate it."
     )
 

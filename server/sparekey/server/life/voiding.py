@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from datetime import timedelta
 
+from sparekey.licensing.story import in_words
 from sparekey.server.store.transaction import Transaction
 from sparekey.server.store.void_keys import add_void, remove_void
 from sparekey.v1 import event_pb2
@@ -18,12 +19,11 @@ def void_keys(transaction: Transaction, svm_id: str, jump: timedelta) -> None:
     """Void the keys of an SVM whose clock was moved by `jump`; without an active key nothing is."""
     if not add_void(transaction.connection, svm_id, transaction.now):
         return
-    hours = max(24, abs(jump) // timedelta(hours=1))
     where = "on" if jump > timedelta() else "back"
     transaction.add_event(
         event_pb2.EVENT_KIND_KEYS_VOIDED,
-        f"The SVM's clock was set {where} by {hours} hours, so its keys are void and it gets no"
-        f" updates. {REMEDY}",
+        f"The SVM's clock was set {where} by {in_words(abs(jump))}, so its keys are void and it"
+        f" gets no updates. {REMEDY}",
         actor=ACTOR,
         svm_id=svm_id,
         severity=event_pb2.SEVERITY_CRITICAL,

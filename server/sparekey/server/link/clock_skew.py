@@ -13,6 +13,7 @@ from datetime import datetime, timedelta
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from sparekey.licensing.story import in_words
 from sparekey.runtime.clock import Clock
 from sparekey.server.life.voiding import void_keys
 from sparekey.server.store.clock import high_water
@@ -200,9 +201,8 @@ def _local_time(frame: agent_pb2.ConnectRequest) -> Timestamp | None:
 def _describe(change: SkewChange) -> str:
     if not change.differs:
         return "The SVM's clock agrees with the server's again."
-    seconds = abs(round(change.skew.total_seconds()))
     where = "ahead of" if change.skew > timedelta() else "behind"
     return (
-        f"The SVM's clock is {seconds} seconds {where} the server's; keys begin and end there at"
-        " wrong times, so set it."
+        f"The SVM's clock is {in_words(abs(change.skew))} {where} the server's; keys begin and end"
+        " there at wrong times, so set it."
     )

@@ -199,10 +199,10 @@ def _take_surroundings(
 
 
 def _describe(cluster: str, guests: GuestMix, host: HostCpu) -> str:
-    where = f"In cluster {cluster}" if cluster else "In no cluster"
+    where = f"in cluster {cluster}" if cluster else "in no cluster"
     return (
-        f"{where}, beside {guests.servers} servers, {guests.desktops} desktops and"
-        f" {guests.unknown} unknown guests, on {host.processors} processors with"
+        f"It is {where} and reports {guests.servers} server, {guests.desktops} desktop and"
+        f" {guests.unknown} unknown guests, on a host with {host.processors} processors and"
         f" {host.cores} cores."
     )
 
