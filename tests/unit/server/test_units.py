@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from sqlalchemy import Engine
 
 from sparekey.licensing.guests import GuestMix, HostCpu, OsClass
-from sparekey.licensing.keyring import HeldKey, Keyring, Role, Slot
+from sparekey.licensing.keyring import EMPTY, HeldKey, Keyring, Role, Slot
 from sparekey.licensing.keys import KeyType, Scheme
 from sparekey.licensing.units import WINDOW, Guest, Protection, Protector, units_used
 from sparekey.server.store.guests import save_guests, save_protections, units_in_use
@@ -80,7 +80,7 @@ def save(
             for svm in fleet
         ]
         save_svms(connection, records)
-        save_keyrings(connection, records)
+        save_keyrings(connection, ((record, EMPTY) for record in records))
         save_guests(connection, {one.svm_id: one.guests for one in fleet if one.guests is not None})
         save_protections(connection, past)
     return [None] * len(requests)

@@ -22,8 +22,8 @@ def void_keys(transaction: Transaction, svm_id: str, jump: timedelta) -> None:
     where = "on" if jump > timedelta() else "back"
     transaction.add_event(
         event_pb2.EVENT_KIND_KEYS_VOIDED,
-        f"The SVM's clock was set {where} by {in_words(abs(jump))}, so its keys are void and it gets"
-        f" no updates. {REMEDY}",
+        f"The SVM's clock was set {where} by {in_words(abs(jump))}, so its keys are void and it"
+        f" gets no updates. {REMEDY}",
         actor=ACTOR,
         svm_id=svm_id,
         severity=event_pb2.SEVERITY_CRITICAL,
