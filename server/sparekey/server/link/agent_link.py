@@ -114,8 +114,9 @@ class AgentLink:
         """
         if self._draining:
             raise shutting_down()
-        session, opening = await self._open(stream, caller)
+        session, opening = await self._take_in(stream, caller)
         try:
+            await self._welcome(session, opening.hello)
             await self._look_at_clock(session, opening)
             while True:
                 frame = await stream.read()
@@ -135,9 +136,10 @@ class AgentLink:
                 self._feed.publish(Commit(svms={session.svm_id}))
                 self._confirmed.set()
 
-    async def _open(
+    async def _take_in(
         self, stream: Stream, caller: Caller
     ) -> tuple[Session, agent_pb2.ConnectRequest]:
+        """The session of a stream, after its Hello has come and before it is written down."""
         try:
             async with asyncio.timeout(self.timing.hello_deadline.total_seconds()):
                 frame = await stream.read()
@@ -154,18 +156,16 @@ class AgentLink:
         replaced = self.sessions.add(session)
         if replaced is not None:
             replaced.end()
-        try:
-            taken = await self._writer.write(take_hellos, hello)
-            test_clock = self._test_clock if session.follows_test_clock else None
-            await session.send(
-                frames.welcome(taken, self.timing.heartbeat, self._clock.now(), test_clock)
-            )
-        except BaseException:
-            self.sessions.remove(session)
-            raise
+        return session, frame
+
+    async def _welcome(self, session: Session, hello: agent_pb2.Hello) -> None:
+        taken = await self._writer.write(take_hellos, hello)
+        test_clock = self._test_clock if session.follows_test_clock else None
+        await session.send(
+            frames.welcome(taken, self.timing.heartbeat, self._clock.now(), test_clock)
+        )
         if taken.has_waiting:
             self.pusher.wake([session.svm_id])
-        return session, frame
 
     async def _look_at_clock(self, session: Session, frame: agent_pb2.ConnectRequest) -> None:
         # One that goes by the test clock is told the time; until then it lags behind.
