@@ -35,7 +35,7 @@ SERVICES = [
     *enrollment_pb2.DESCRIPTOR.services_by_name.values(),
     *access_pb2.DESCRIPTOR.services_by_name.values(),
 ]
-_MIN_JOIN_TOKENS, _MIN_TOKENS, _MIN_CERTIFICATES = 24, 6, 4
+_MIN_JOIN_TOKENS, _MIN_BOUND_TOKENS, _MIN_TOKENS, _MIN_CERTIFICATES = 24, 4, 6, 4
 _LONG = Duration(seconds=30 * 86_400)
 _NO_LIMITS = Limits(calls_per_second=1e9, call_burst=10**9, failures_per_minute=1e9)
 """Else nearly every input would be refused for coming too fast, and nothing more be seen."""
@@ -109,13 +109,10 @@ class AccessWorld:
         if self._filled == self.watch.changes():
             return
         store = self._store
-        unspent = self._unspent()
-        for _ in range(_MIN_JOIN_TOKENS - len(unspent)):
-            bound = self._random.choice(("", "", *self.known["svm_id"]))
-            made = await self._access.CreateJoinToken(
-                access_pb2.CreateJoinTokenRequest(svm_id=bound, lifetime=_LONG)
-            )
-            self._secrets[made.record.token_id] = made.token
+        for svm_id in ["", self.known["svm_id"][0]]:
+            least = _MIN_BOUND_TOKENS if svm_id else _MIN_JOIN_TOKENS
+            for _ in range(least - len(self._unspent(svm_id))):
+                await self._make_join_token(svm_id)
         live = store.column(
             "SELECT count(*) FROM tokens WHERE kind <> 'JOIN' AND revoked_at IS NULL"
         )
@@ -131,22 +128,30 @@ class AccessWorld:
         self._name_all()
         self._filled = dict(self.watch.changes())
 
+    async def _make_join_token(self, svm_id: str) -> str:
+        """The secret of a new join token, for one SVM or for any."""
+        made = await self._access.CreateJoinToken(
+            access_pb2.CreateJoinTokenRequest(svm_id=svm_id, lifetime=_LONG)
+        )
+        self._secrets[made.record.token_id] = made.token
+        return str(made.token)
+
     async def _enroll_one(self) -> None:
         self._fresh += 1
-        made = await self._access.CreateJoinToken(access_pb2.CreateJoinTokenRequest())
         await self._enrollment.Enroll(
             enrollment_pb2.EnrollRequest(
-                join_token=made.token,
+                join_token=await self._make_join_token(""),
                 svm_id=f"enrolled-{self._fresh}",
                 csr=self._random.choice(self.known["csr"]),
             )
         )
 
-    def _unspent(self) -> list[str]:
-        """The secrets of join tokens that still can be used."""
+    def _unspent(self, svm_id: str) -> list[str]:
+        """The secrets of join tokens that still can be used, for one SVM or for any."""
         token_ids = self._store.column(
             "SELECT token_id FROM tokens WHERE kind = 'JOIN' AND used_at IS NULL"
-            " AND revoked_at IS NULL ORDER BY number"
+            " AND revoked_at IS NULL AND svm_id = ? ORDER BY number",
+            svm_id,
         )
         return [self._secrets[token_id] for token_id in token_ids if token_id in self._secrets]
 
@@ -159,7 +164,7 @@ class AccessWorld:
             "certificate_serial": self._store.column(
                 "SELECT serial FROM certificates ORDER BY number DESC LIMIT 40"
             ),
-            "join_token": self._unspent(),
+            "join_token": [*self._unspent(""), *self._unspent(self.known["svm_id"][0])],
             # A token for any SVM is for one that has never enrolled.
             "sparekey.v1.EnrollRequest.svm_id": [f"new-{self._fresh + one}" for one in range(40)],
         }

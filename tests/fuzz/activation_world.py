@@ -18,6 +18,7 @@ from sparekey.activation.fake.data_folder import CATALOGUE
 from sparekey.activation.fake.server import ACTIVATION, CONTROL, FakeActivation
 from sparekey.activation.v1 import activation_pb2, activation_pb2_grpc
 from sparekey.runtime.clock import SettableClock
+from sparekey.v1 import key_pb2
 
 SERVICES = [ACTIVATION, CONTROL]
 _INSTALLATION = "installation-1"
@@ -38,7 +39,11 @@ class ActivationWorld:
             "installation_id": [_INSTALLATION, "installation-2"],
             "method": ["RedeemCode", "RenewKey", "CheckKeys", "GetSubscription"],
             "provider_url": ["https://provider.example"],
-            "kind": [2, 2, 3, 1],
+            # A subscription's key may have every property.
+            "sparekey.activation.control.v1.KeyProperties.kind": [
+                *(key_pb2.KEY_KIND_SUBSCRIPTION,) * 4,
+                *(key_pb2.KEY_KIND_COMMERCIAL, key_pb2.KEY_KIND_TRIAL),
+            ],
         }
         self._folder = folder
         self._random = randomness

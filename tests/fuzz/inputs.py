@@ -106,18 +106,23 @@ class Inputs:
     def _change(self, content: bytearray) -> bytearray:
         at = self._random.randrange(len(content) + 1)
         until = min(len(content), at + self._random.randint(1, 16))
-        match self._random.randrange(7):
+        # Half of the changes keep the length: more of those can still be decoded.
+        match self._random.randrange(10):
             case 0 if content:
                 content[at % len(content)] ^= 1 << self._random.randrange(8)
             case 1 if content:
                 content[at % len(content)] = self._random.choice((0, 1, 0x7F, 0x80, 0xFF))
-            case 2:
-                content[at:at] = self._random.randbytes(self._random.randint(1, 8))
-            case 3:
-                del content[at:until]
-            case 4:
-                content[at:at] = content[at:until] * self._random.randint(1, 4)
+            case 2 | 3 if content:
+                content[at % len(content)] = self._random.randrange(0x20, 0x7F)
+            case 4 if content:
+                content[at % len(content)] = (content[at % len(content)] + 1) % 256
             case 5:
+                content[at:at] = self._random.randbytes(self._random.randint(1, 8))
+            case 6:
+                del content[at:until]
+            case 7:
+                content[at:at] = content[at:until] * self._random.randint(1, 4)
+            case 8:
                 content = content[:at]
             case _:
                 content += self._random.randbytes(self._random.randint(1, 200))

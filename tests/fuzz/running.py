@@ -20,7 +20,7 @@ from fuzz.worlds import LicenseWorld, World
 from sparekey.runtime.startup import run_program
 
 UNTAKEN: Mapping[str, str] = {}
-"""Targets that need take no input at all, each with the reason."""
+"""Targets that need take hardly any of their structured inputs, each with the reason."""
 
 METHODS: dict[str, MethodDescriptor] = {
     f"/{service.full_name}/{method.name}": method

@@ -77,21 +77,14 @@ class StoreWatch:
 
 
 class FileWatch:
-    """Looks at a file that is replaced as a whole, such as the catalogue of the fake."""
+    """Looks at a small file, such as the catalogue of the fake."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._seen: tuple[int, int] | None = None
-        self._changes: dict[str, int] = {}
 
     def changes(self) -> Mapping[str, int]:
         """A checksum of the file; 0 while there is none."""
         try:
-            status = self._path.stat()
+            return {self._path.name: zlib.crc32(self._path.read_bytes())}
         except FileNotFoundError:
             return {self._path.name: 0}
-        seen = (status.st_ino, status.st_mtime_ns)
-        if seen != self._seen:
-            self._seen = seen
-            self._changes = {self._path.name: zlib.crc32(self._path.read_bytes())}
-        return self._changes

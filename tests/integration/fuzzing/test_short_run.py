@@ -33,7 +33,7 @@ async def test_no_rpc_breaks_on_hostile_input(names: list[str]) -> None:
     for one in tried:
         assert (one.structured, one.mutated) == (INPUTS, INPUTS)
         # It would prove little if nothing were taken, or if no refusal were looked at.
-        assert one.structured_taken > 0 or one.name in UNTAKEN, one
+        assert one.structured_taken * 20 > one.structured or one.name in UNTAKEN, one
         assert one.unchanged > one.refused / 2 > 0, one
 
 
