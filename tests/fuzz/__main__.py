@@ -13,7 +13,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wai
 from fuzz.fuzzing import Broken, Tried
 from fuzz.running import UNTAKEN, fuzz_target, targets
 
-_NAME, _COUNT = 57, 10
+_NAME, _COUNT = max(map(len, targets())), 10
 _TITLES = ("structured", "taken", "mutated", "taken", "refused", "unchanged", "seconds")
 
 

@@ -47,9 +47,12 @@ class AccessWorld:
     Args:
         folder: For its data.
         randomness: Seeded; keys of certificates are not drawn from it.
+        writer_process: Whether a process of its own writes, as in the program.
     """
 
-    def __init__(self, folder: Path, randomness: random.Random) -> None:
+    def __init__(
+        self, folder: Path, randomness: random.Random, *, writer_process: bool = False
+    ) -> None:
         self.known: dict[str, Sequence[Any]] = {
             "csr": [make_request(new_key()) for _ in range(60)],
             "name": ["alice", "bob@example", "ci.robot"],
@@ -58,6 +61,7 @@ class AccessWorld:
             "svm_id": [f"svm-{number}" for number in range(8)],
         }
         self._folder = folder
+        self._writer_process = writer_process
         self._random = randomness
         self._secrets: dict[str, str] = {}
         self._fresh = 0
@@ -75,6 +79,7 @@ class AccessWorld:
             "token_listen": "127.0.0.1:0",
             "ca": self._folder / "ca",
             "test_clock": NOW.isoformat(),
+            "writer_process": self._writer_process,
         }
         self._server = LicenseServer(ServerSettings(**settings), _NO_LIMITS)
         await self._server.start()

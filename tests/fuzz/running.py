@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import random
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 from google.protobuf.descriptor import MethodDescriptor
@@ -50,15 +51,24 @@ def fuzz_target(name: str, inputs: int, seed: int) -> Tried:
     tried: list[Tried] = []
 
     async def run() -> None:
-        tried.extend(await fuzz_methods([name], inputs, seed))
+        tried.extend(await fuzz_methods([name], inputs, seed, writer_process=True))
 
     # On the loop on which servers run.
     run_program("fuzz", run)
     return tried[0]
 
 
-async def fuzz_methods(names: Sequence[str], inputs: int, seed: int) -> list[Tried]:
+async def fuzz_methods(
+    names: Sequence[str], inputs: int, seed: int, *, writer_process: bool = False
+) -> list[Tried]:
     """Give the RPCs of one service, in one server, so many structured inputs and mutations each.
+
+    Args:
+        names: The RPCs.
+        inputs: How many inputs of each kind.
+        seed: The same seed makes the same inputs, but for ids that servers draw.
+        writer_process: Whether the server writes in a process of its own, as the program does;
+            it takes a second to start.
 
     Raises:
         Broken: something does not hold.
@@ -69,25 +79,28 @@ async def fuzz_methods(names: Sequence[str], inputs: int, seed: int) -> list[Tri
         tempfile.TemporaryDirectory(prefix="sparekey-fuzz-", dir=memory) as folder,
         faults_told() as told,
     ):
-        async with world_of(METHODS[names[0]], Path(folder), random.Random(seed)) as world:
+        make_world = world_of(METHODS[names[0]], writer_process=writer_process)
+        async with make_world(Path(folder), random.Random(seed)) as world:
             return [
                 await Fuzzing(world, METHODS[name], seed, told).run(inputs, inputs)
                 for name in names
             ]
 
 
-def world_of(method: MethodDescriptor, folder: Path, randomness: random.Random) -> World:
-    """A server that offers an RPC."""
+def world_of(
+    method: MethodDescriptor, *, writer_process: bool
+) -> Callable[[Path, random.Random], World]:
+    """What makes a server that offers an RPC."""
     service = method.containing_service
     assert service is not None
     if service in access_world.SERVICES:
-        return AccessWorld(folder, randomness)
+        return partial(AccessWorld, writer_process=writer_process)
     if service in activation_world.SERVICES:
-        return ActivationWorld(folder, randomness)
-    # An SVM that is connected cannot be forgotten; one that never answers would hold up the clock.
-    return LicenseWorld(
-        folder,
-        randomness,
+        return ActivationWorld
+    return partial(
+        LicenseWorld,
+        # An SVM that is connected cannot be forgotten; one that does not answer holds up a clock.
         holds_stream=service.name == "FleetService",
         moves_clock=service.name == "ClockService",
+        writer_process=writer_process,
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
 from types import TracebackType
@@ -23,6 +23,7 @@ from sparekey.licensing.key_files import encode_public_key
 from sparekey.runtime.clock import SettableClock
 from sparekey.server.license_server import LicenseServer
 from sparekey.server.settings import ServerSettings
+from sparekey.server.store.bulk import stored_instant
 from sparekey.testing.v1 import clock_pb2
 from sparekey.v1 import (
     agent_pb2,
@@ -88,6 +89,18 @@ class World(Protocol):
         ...
 
 
+class StoreAndClock:
+    """Sees changes of what a license server has stored, and of its time."""
+
+    def __init__(self, store: StoreWatch, server: LicenseServer) -> None:
+        self._store = store
+        self._server = server
+
+    def changes(self) -> Mapping[str, int]:
+        """As `StoreWatch` says, and the time in whole microseconds."""
+        return {**self._store.changes(), "clock": stored_instant(self._server.clock.now()) or 0}
+
+
 class LicenseWorld:
     """A license server on plaintext with keys, SVMs, tasks and the fake activation server.
 
@@ -96,6 +109,7 @@ class LicenseWorld:
         randomness: Seeded.
         holds_stream: Whether one SVM's agent stays connected.
         moves_clock: Whether inputs move the clock; a clock that went back lets nothing be made.
+        writer_process: Whether a process of its own writes, as in the program.
     """
 
     def __init__(
@@ -105,6 +119,7 @@ class LicenseWorld:
         *,
         holds_stream: bool = False,
         moves_clock: bool = False,
+        writer_process: bool = False,
     ) -> None:
         self.known: dict[str, Sequence[Any]] = {
             "boot_id": ["boot"],
@@ -116,6 +131,7 @@ class LicenseWorld:
         self._random = randomness
         self._holds_stream = holds_stream
         self._moves_clock = moves_clock
+        self._writer_process = writer_process
         self._signer = make_signer(randomness)
         self._key_files = make_key_files(randomness, self._signer, 40)
         self._next_svm = 0
@@ -140,13 +156,15 @@ class LicenseWorld:
             "test_clock": NOW.isoformat(),
             "heartbeat": 3600,
             "push_deadline": 3600,
+            "writer_process": self._writer_process,
         }
         self._server = LicenseServer(ServerSettings(**settings))
         await self._server.start()
         self._channel = grpc.aio.insecure_channel(str(self._server.address), TRANSPORT)
         self._keys: Any = key_pb2_grpc.KeyServiceStub(self._channel)
         self._licenses: Any = license_pb2_grpc.LicenseServiceStub(self._channel)
-        self.watch = self._store = StoreWatch(self._folder / "data" / "sparekey.db")
+        self._store = StoreWatch(self._folder / "data" / "sparekey.db")
+        self.watch = StoreAndClock(self._store, self._server)
         self._reports = AgentReports(self._store, self._random)
         for code in CODES[:4]:
             await self._keys.AddKey(key_pb2.AddKeyRequest(activation_code=code))
