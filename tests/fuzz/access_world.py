@@ -106,6 +106,9 @@ class AccessWorld:
         """Of the agent, of one without a certificate, or of the admin."""
         return self._channels.get(method, self._channels[""])
 
+    async def rest(self) -> None:
+        """Nothing goes on by itself here."""
+
     def compose(self, _svm_id: str) -> None:
         """No agent connects here."""
 

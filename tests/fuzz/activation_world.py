@@ -76,6 +76,9 @@ class ActivationWorld:
         """Of the service that has the method."""
         return self._channel if method in ACTIVATION.methods_by_name else self._control_channel
 
+    async def rest(self) -> None:
+        """Nothing goes on by itself here."""
+
     def compose(self, _svm_id: str) -> None:
         """No agent connects here."""
 

@@ -84,6 +84,10 @@ class World(Protocol):
         """Make anew what was used up, so that the next inputs can name what exists."""
         ...
 
+    async def rest(self) -> None:
+        """Wait until what earlier inputs led to has been done."""
+        ...
+
     def compose(self, svm_id: str) -> Message | None:
         """A frame that goes on from where an SVM stands; None where there are no agents."""
         ...
@@ -136,6 +140,7 @@ class LicenseWorld:
         self._key_files = make_key_files(randomness, self._signer, 40)
         self._next_svm = 0
         self._filled: dict[str, int] = {}
+        self._rested = 0
 
     async def __aenter__(self) -> Self:
         clock = SettableClock(NOW)
@@ -191,10 +196,9 @@ class LicenseWorld:
         return self._reports.next_frame(svm_id)
 
     async def refill(self) -> None:
-        """Keep some SVMs, keys and running tasks there; first what is under way comes to rest."""
+        """Keep some SVMs, keys and running tasks there."""
         if self._filled == self.watch.changes() or (self._filled and self._moves_clock):
             return
-        await self._rest()
         serials = self._store.column("SELECT serial FROM keys WHERE in_storage")
         missing = max(0, MIN_KEYS - len(serials))
         for key_file in self._key_files[:missing]:
@@ -209,8 +213,12 @@ class LicenseWorld:
         self._name_all()
         self._filled = dict(self.watch.changes())
 
-    async def _rest(self) -> None:
+    async def rest(self) -> None:
         """Wait until the server has asked about each subscription that was added."""
+        added = self._store.changes()["keys"]
+        if added == self._rested:
+            return
+        self._rested = added
         unheard = (
             "SELECT count(*) FROM keys WHERE kind = 'SUBSCRIPTION' AND origin = 'ACTIVATION_CODE'"
             " AND in_storage AND serial NOT IN (SELECT serial FROM subscriptions)"
