@@ -17,15 +17,35 @@ CONNECT = "/sparekey.v1.AgentService/Connect"
 BOOT_ID = "boot"
 
 
-async def take_in(channel: grpc.aio.Channel, svm_id: str, report: agent_pb2.Report | None) -> Any:
-    """Open an SVM's stream, and send a report; the stream, after the server's Welcome."""
+async def take_in(
+    channel: grpc.aio.Channel,
+    svm_id: str,
+    report: agent_pb2.Report | None,
+    patience: float | None = None,
+) -> Any:
+    """Open an SVM's stream, and send a report; the stream, after the server's Welcome.
+
+    Args:
+        channel: To the server.
+        svm_id: The SVM.
+        report: What it reports, if anything.
+        patience: After so many seconds the stream ends; None means never.
+    """
     connect: Any = channel.stream_stream(CONNECT)
-    stream = connect()
+    stream = connect(timeout=patience)
     await stream.write(hello_frame(svm_id))
     assert await stream.read() is not grpc.aio.EOF
     if report is not None:
         await stream.write(agent_pb2.ConnectRequest(report=report).SerializeToString())
     return stream
+
+
+async def leave(stream: Any) -> None:
+    """End a stream in good order."""
+    await stream.done_writing()
+    # What is not read would keep the stream's status from coming.
+    while await stream.read() is not grpc.aio.EOF:
+        pass
 
 
 def hello_frame(svm_id: str) -> bytes:

@@ -14,7 +14,7 @@ from typing import Any, Protocol, Self
 import grpc.aio
 from google.protobuf.message import Message
 
-from fuzz.agents import AgentReports, first_report, take_in
+from fuzz.agents import AgentReports, first_report, leave, take_in
 from fuzz.keys_of_vendor import NOW, make_key_files, make_signer
 from fuzz.watches import StoreWatch, Watch
 from sparekey.activation.control.v1 import control_pb2, control_pb2_grpc
@@ -206,9 +206,7 @@ class LicenseWorld:
         for _ in range(MIN_SVMS - self._store.column("SELECT count(*) FROM svms")[0]):
             self._next_svm += 1
             report = first_report(self._store, self._random)
-            stream = await take_in(self._channel, f"svm-{self._next_svm}", report)
-            await stream.done_writing()
-            await stream.code()
+            await leave(await take_in(self._channel, f"svm-{self._next_svm}", report, PATIENCE))
         await self._run_tasks()
         self._name_all()
         self._filled = dict(self.watch.changes())
