@@ -49,8 +49,8 @@ bench: $(SETUP) ## Measure calls and pushes beside bare gRPC; writes build/bench
 	@PYTHONPATH=tests GRPC_VERBOSITY=NONE $(BIN)/python -m bench
 
 .PHONY: fuzz
-fuzz: $(SETUP) ## Give every RPC and file hostile input; INPUTS=5000 of each kind, SEED for a repeat
-	@PYTHONPATH=tests GRPC_VERBOSITY=NONE $(BIN)/python -m fuzz $(or $(INPUTS),5000) $(SEED)
+fuzz: $(SETUP) ## Give every RPC and file hostile input; INPUTS=5000 of each kind, SEED=n repeats, ONLY=NAME
+	@PYTHONPATH=tests GRPC_VERBOSITY=NONE $(BIN)/python -m fuzz "$(or $(INPUTS),5000)" "$(SEED)" "$(ONLY)"
 
 .PHONY: flood
 flood: $(SETUP) ## Measure other clients' latency while hostile ones flood the server

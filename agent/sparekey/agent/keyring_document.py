@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from sparekey.agent.keyring_record import (
@@ -24,6 +24,7 @@ from sparekey.licensing.key_files import InvalidKeyFile, TrustedSigners
 from sparekey.licensing.keyring import HeldKey, Keyring, Role, Slot
 from sparekey.licensing.keys import KeyType, LicenseKey
 from sparekey.licensing.refusals import Refusal
+from sparekey.wire.field_rules import SERIAL
 
 VERSION = 1
 """The version of the format. Every version keeps the names checksum, content and format."""
@@ -63,16 +64,23 @@ def decode_record(encoded: bytes, trusted: TrustedSigners) -> KeyringRecord:
     """The record of a document; every key's signature is checked again.
 
     Raises:
-        DamagedDocument: a byte is not as it was written, or a key is not of a trusted signer.
+        DamagedDocument: this is not what `encode_record` makes of any record, or a key is not of
+            a trusted signer.
         NewerDocument: a newer release wrote it.
     """
     content = _checked_content(encoded)
     try:
-        return _decode_content(content, trusted)
+        record = _decode_content(content, trusted)
+        # A checksum that fits does not say that every value is of its type; what would be
+        # written otherwise, such as a number as text, was not written by this agent.
+        sound = encode_record(record) == encoded
     except InvalidKeyFile as problem:
         raise DamagedDocument(f"a key in it is refused: {problem.problem.value}") from None
-    except (KeyError, TypeError, ValueError, AttributeError):
-        raise DamagedDocument("its content is not a keyring") from None
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
+        sound = False
+    if not sound:
+        raise DamagedDocument("its content is not a keyring")
+    return record
 
 
 def _checked_content(encoded: bytes) -> Any:
@@ -112,7 +120,7 @@ def _decode_content(content: Any, trusted: TrustedSigners) -> KeyringRecord:
         key_files[key] = key_file
         slots[_decode_slot(item["slot"])] = HeldKey(
             key,
-            datetime.fromisoformat(item["installed_at"]),
+            _decode_instant(item["installed_at"]),
             _decode_time(item["ended_at"]),
             _decode_time(item["blocked_at"]),
         )
@@ -151,15 +159,16 @@ def _encode_change(numbered: NumberedChange) -> dict[str, Any]:
 
 
 def _decode_change(item: Any) -> NumberedChange:
+    previous = item["previous_serial"]
     return NumberedChange(
         int(item["revision"]),
         Change(
             kind=ChangeKind(item["kind"]),
             slot=_decode_slot(item["slot"]),
-            serial=item["serial"],
-            at=datetime.fromisoformat(item["at"]),
+            serial=_decode_serial(item["serial"]),
+            at=_decode_instant(item["at"]),
             reason=ChangeReason(item["reason"]),
-            previous_serial=item["previous_serial"],
+            previous_serial=None if previous is None else _decode_serial(previous),
         ),
     )
 
@@ -197,4 +206,17 @@ def _encode_time(instant: datetime | None) -> str | None:
 
 
 def _decode_time(text: str | None) -> datetime | None:
-    return None if text is None else datetime.fromisoformat(text)
+    return None if text is None else _decode_instant(text)
+
+
+def _decode_instant(text: str) -> datetime:
+    instant = datetime.fromisoformat(text)
+    if instant.utcoffset() != timedelta(0):
+        raise ValueError("not in UTC")
+    return instant
+
+
+def _decode_serial(serial: Any) -> str:
+    if not SERIAL.fullmatch(serial):
+        raise ValueError("not a serial")
+    return str(serial)

@@ -69,10 +69,16 @@ _GRACE_SECONDS = 2.0
 
 
 class LicenseServer:
-    """One license server in this process; belongs to the loop that starts it."""
+    """One license server in this process; belongs to the loop that starts it.
 
-    def __init__(self, settings: ServerSettings) -> None:
+    Args:
+        settings: How it runs.
+        limits: What one caller may use.
+    """
+
+    def __init__(self, settings: ServerSettings, limits: Limits | None = None) -> None:
         self.settings = settings
+        self._limits = limits or Limits()
         self.clock = _make_clock(settings.test_clock)
         trusted = read_vendor_keys(settings.vendor_keys)
         self._ports = plan_ports(settings)
@@ -95,6 +101,7 @@ class LicenseServer:
             certificate_time=time.time,
             monotonic=time.monotonic,
             encrypted=self._ports.encrypted,
+            limits=self._limits,
         )
         self._client = ActivationClient(activation, identity.installation_id)
         self._link = AgentLink(
@@ -174,7 +181,7 @@ class LicenseServer:
                     writer,
                     self._ports.authority,
                     self.settings.certificate_lifetime,
-                    Limits(),
+                    self._limits,
                     time.monotonic,
                 ),
             ),

@@ -3,57 +3,43 @@
 from __future__ import annotations
 
 import random
-import tempfile
-from collections import Counter
-from collections.abc import AsyncIterator, Callable
-from pathlib import Path
+from itertools import groupby
 
 import pytest
-from fuzz.inputs import Inputs
-from fuzz.targets import (
-    SERVICES,
-    FuzzedServer,
-    fuzz_certificate_requests,
-    fuzz_key_files,
-    fuzz_state_files,
-)
+from fuzz.files import FILES
+from fuzz.fuzzing import Tried
+from fuzz.running import METHODS, UNTAKEN, fuzz_methods
 
-from sparekey.certificates.keys import make_request, new_key
+from sparekey.server.access.roles import ROLES
 
 SEED = 20_300_101
 INPUTS = 48
 
 
-@pytest.fixture
-async def fuzzed() -> AsyncIterator[FuzzedServer]:
-    # Not below the run's folder: the fuzzing puts codes into names on purpose.
-    with tempfile.TemporaryDirectory(prefix="sparekey-fuzz-") as folder:
-        async with FuzzedServer(Path(folder), SEED) as server:
-            yield server
+# An RPC is tried in the server of its service's others, which starts once for all of them.
+BY_SERVICE = [
+    list(names) for _, names in groupby(METHODS, key=lambda name: name.rpartition("/")[0])
+]
 
 
-async def test_no_rpc_breaks_on_hostile_input(fuzzed: FuzzedServer) -> None:
-    for service in SERVICES:
-        for method in service.methods:
-            await fuzzed.fuzz(method, INPUTS, INPUTS)
-    counts = fuzzed.counts
-    assert len(counts.inputs) >= 30
-    assert set(counts.inputs.values()) == {2 * INPUTS}
-    # It would prove little if nothing were taken, or if no refusal were looked at.
-    assert counts.accepted.total() > 100
-    assert counts.unchanged > 50
-    assert {"INVALID_FIELD", "UNDECODABLE_MESSAGE"} <= counts.reasons.keys()
+def test_every_rpc_is_fuzzed() -> None:
+    assert ROLES.keys() <= METHODS.keys()
 
 
-@pytest.mark.parametrize(
-    "fuzz",
-    [fuzz_key_files, fuzz_state_files, fuzz_certificate_requests],
-    ids=lambda fuzz: fuzz.__name__,
-)
-def test_no_reader_of_files_breaks_on_hostile_input(
-    fuzz: Callable[[Inputs, random.Random, int], Counter[str]],
-) -> None:
-    inputs = Inputs(random.Random(SEED), ["svm-1"], [make_request(new_key())])
-    told = fuzz(inputs, random.Random(SEED), 500)
-    assert told.total() == 1000
-    assert told["taken"] < 20
+@pytest.mark.parametrize("names", BY_SERVICE, ids=lambda names: names[0].split("/")[1])
+async def test_no_rpc_breaks_on_hostile_input(names: list[str]) -> None:
+    tried = await fuzz_methods(names, INPUTS, SEED)
+    assert [one.name for one in tried] == names
+    for one in tried:
+        assert (one.structured, one.mutated) == (INPUTS, INPUTS)
+        # It would prove little if nothing were taken, or if no refusal were looked at.
+        assert one.structured_taken * 20 > one.structured or one.name in UNTAKEN, one
+        assert one.unchanged > one.refused / 2 > 0, one
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_no_reader_of_files_breaks_on_hostile_input(name: str) -> None:
+    tried: Tried = FILES[name](random.Random(SEED), 500)
+    assert tried.structured + tried.mutated == 1000
+    assert 0 < tried.structured_taken < 450
+    assert tried.mutated_taken < 20

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import signal
@@ -124,6 +125,37 @@ def test_a_torn_file_is_put_aside_under_the_next_free_name_and_said_once(
     assert (tmp_path / "keyring.json.damaged-2").read_bytes() == torn
     (event,) = logs
     assert event["kept_as"].endswith("damaged-2")
+
+
+@pytest.mark.parametrize(
+    ("place", "value"),
+    [
+        (["accepted_sequence"], float("inf")),
+        (["accepted_sequence"], "12"),
+        (["revision"], 5.0),
+        (["changes", 0, "serial"], 7),
+        (["changes", 0, "at"], "2030-01-01T00:00:00"),
+        (["keys", 0, "installed_at"], "2030-01-01"),
+        (["results", 0, "version"], True),
+    ],
+    ids=str,
+)
+def test_a_value_of_another_type_is_damage_though_the_checksum_fits(
+    record: KeyringRecord, trusted: TrustedSigners, place: list[str | int], value: object
+) -> None:
+    """Found by fuzzing: an infinite number ended the agent, others would have later."""
+    document = json.loads(encode_record(record))
+    del document["checksum"]
+    *way, last = place
+    target = document["content"]
+    for step in way:
+        target = target[step]
+    target[last] = value
+    covered = json.dumps(document, sort_keys=True, indent=2).encode() + b"\n"
+    document["checksum"] = hashlib.sha256(covered).hexdigest()
+    encoded = json.dumps(document, sort_keys=True, indent=2).encode() + b"\n"
+    with pytest.raises(DamagedDocument, match="is not a keyring"):
+        decode_record(encoded, trusted)
 
 
 def test_a_key_that_no_trusted_signer_signed_is_damage(
