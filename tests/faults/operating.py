@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from itertools import count
 
@@ -14,10 +15,14 @@ import grpc.aio
 from faults.site import Site
 from sparekey.licensing.keys import LicenseKey
 from sparekey.v1 import key_pb2, key_pb2_grpc, license_pb2, license_pb2_grpc
+from sparekey.wire.errors import read_problem
 from sparekey.wire.serving import CHANNEL_OPTIONS
 
 _OPERATORS = 4
 _CALL_SECONDS = 3.0
+_ANSWER_SECONDS = 90.0
+_INTERNAL = "INTERNAL"
+_STORAGE = "STORAGE_UNAVAILABLE"
 _RETRIED = {
     grpc.StatusCode.UNAVAILABLE,
     grpc.StatusCode.DEADLINE_EXCEEDED,
@@ -37,7 +42,8 @@ class Operators:
 
     Attributes:
         acknowledged: The tasks that the server said it has.
-        faults_of_ours: What the server called a fault of its own.
+        faults_of_ours: What the server called a fault of its own, or never answered.
+        storage_refusals: How many calls were refused since the server could not write.
     """
 
     def __init__(
@@ -45,6 +51,7 @@ class Operators:
     ) -> None:
         self.acknowledged: list[str] = []
         self.faults_of_ours: list[str] = []
+        self.storage_refusals = 0
         self._site = site
         self._svm_ids = svm_ids
         self._numbers = count(1)
@@ -101,14 +108,18 @@ class Operators:
         call: Callable[[], Awaitable[license_pb2.ActivateResponse | license_pb2.RenewResponse]],
     ) -> None:
         """Call until there is an answer; the request id makes the retries harmless."""
+        give_up_at = time.monotonic() + _ANSWER_SECONDS
         while True:
+            if time.monotonic() > give_up_at:
+                self.faults_of_ours.append(f"no answer within {_ANSWER_SECONDS:g} seconds")
+                return
             try:
                 answer = await call()
             except grpc.aio.AioRpcError as error:
-                if error.code() is grpc.StatusCode.INTERNAL and "under fault" in str(
-                    error.details()
-                ):
-                    self.faults_of_ours.append(str(error.details()))
+                problem = read_problem(error)
+                if problem.reason == _INTERNAL:
+                    self.faults_of_ours.append(problem.message)
+                self.storage_refusals += problem.reason == _STORAGE
                 if error.code() not in _RETRIED:
                     return  # refused by the rules, for example since the key has ended
                 await asyncio.sleep(0.05)
