@@ -170,11 +170,12 @@ class Run:
         kind = self._verdict.figures.kind(step.fault)
         kind.strikes += 1
         if step.fault in OF_SERVER:
-            kind.struck += await self._strike_server(step)
+            struck = await self._strike_server(step)
         elif step.fault in OF_AGENTS:
-            kind.struck += await self._strike_agents(step)
+            struck = await self._strike_agents(step)
         else:
-            kind.struck += await self._strike_connections(step)
+            struck = await self._strike_connections(step)
+        kind.struck += struck  # others of its kind may have struck meanwhile
 
     async def _strike_server(self, step: Step) -> int:
         refusals = self._operators.storage_refusals
