@@ -40,6 +40,7 @@ class Figures:
             history, or that did not come to rest.
         longest_convergence_s: The longest time from the last fault until all agreed.
         svms: SVMs in each run.
+        promotions: Reserve keys that took over, as the history tells.
         repeated: Instructions that came to an agent again after it had followed them.
         kinds: By kind of fault, what it came to.
     """
@@ -54,6 +55,7 @@ class Figures:
     wrong_state: int = 0
     longest_convergence_s: float = 0.0
     svms: int = 0
+    promotions: int = 0
     repeated: int = 0
     kinds: dict[str, Kind] = field(default_factory=dict)
 
@@ -73,6 +75,7 @@ class Figures:
         self.wrong_state += other.wrong_state
         self.longest_convergence_s = max(self.longest_convergence_s, other.longest_convergence_s)
         self.svms = max(self.svms, other.svms)
+        self.promotions += other.promotions
         self.repeated += other.repeated
         for fault in Fault:
             self.kind(fault).strikes += other.kind(fault).strikes

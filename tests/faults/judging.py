@@ -36,6 +36,7 @@ def judge(
             continue
         verdict.figures.pushes += record.instruction_version
         rebuilt = rebuild(events.get(svm_id, ()))
+        verdict.figures.promotions += rebuilt.promotions
         _judge_keyring(verdict, record, disk)
         _judge_history(verdict, record, rebuilt)
         _judge_changes(verdict, svm_id, events.get(svm_id, ()), disk)

@@ -7,6 +7,7 @@ import contextlib
 import random
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from datetime import UTC, datetime, timedelta
 from itertools import count
 
 import grpc
@@ -19,6 +20,7 @@ from sparekey.wire.errors import read_problem
 from sparekey.wire.serving import CHANNEL_OPTIONS
 
 _OPERATORS = 4
+_LASTING = timedelta(days=1)
 _CALL_SECONDS = 3.0
 _ANSWER_SECONDS = 90.0
 _INTERNAL = "INTERNAL"
@@ -89,10 +91,11 @@ class Operators:
         await self._channel.close()
 
     async def _start_task(self, number: int) -> None:
-        key = self._pick_key()
+        renews = self._chance.random() < 0.5
+        key = self._pick_key(lasting=renews)
         scope = self._pick_scope()
         request_id = f"task-number-{number}"
-        if self._chance.random() < 0.5:
+        if renews:
             renewal = license_pb2.RenewRequest(
                 key_serial=key.serial, scope=scope, request_id=request_id
             )
@@ -127,8 +130,19 @@ class Operators:
                 self.acknowledged.append(answer.task.task_id)
                 return
 
-    def _pick_key(self) -> LicenseKey:
-        return self._chance.choice(self._site.keys)
+    def _pick_key(self, *, lasting: bool) -> LicenseKey:
+        """Mostly reserve keys that last, and active ones that end meanwhile: for promotions."""
+        if self._chance.random() < 0.2:
+            return self._chance.choice(self._site.keys)
+        now = datetime.now(UTC)
+        fitting = [
+            key
+            for key in self._site.keys
+            if key.expires_at is not None
+            and (key.expires_at > now + _LASTING if lasting else now < key.expires_at)
+        ]
+        ending = [key for key in fitting if key.expires_at and key.expires_at < now + _LASTING]
+        return self._chance.choice(ending or fitting)
 
     def _pick_scope(self) -> license_pb2.Scope:
         dice = self._chance.random()
