@@ -72,11 +72,14 @@ def forget_to_dedupe() -> None:
     follow = _KEEPER.follow_push
 
     def forgetful(keeper: Any, instructions: Sequence[SlotInstruction]) -> list[InstructionResult]:
-        again = {one.slot for one in instructions}
-        kept = {slot: one for slot, one in keeper.results.items() if slot not in again}
-        keeper._record = replace(keeper._record, results=kept)
-        results: list[InstructionResult] = follow(keeper, instructions)
-        return results
+        for one in instructions:
+            known = keeper.results.get(one.slot)
+            if known is not None and known.version == one.version:
+                before = replace(known, version=one.version - 1)
+                results = {**keeper.results, one.slot: before}
+                keeper._record = replace(keeper._record, results=results)
+        results_of_all: list[InstructionResult] = follow(keeper, instructions)
+        return results_of_all
 
     _KEEPER.follow_push = forgetful
 
