@@ -65,9 +65,11 @@ audit: $(SETUP) ## Look for weaknesses in our own code and for known ones in pac
 bench-reports: $(SETUP) ## Measure forecast and plan for 10,000 and 100,000 SVMs
 	@PYTHONPATH=tests GRPC_VERBOSITY=NONE $(BIN)/python -m bench.reports
 .PHONY: faults
-faults: $(SETUP) ## Kill, cut and starve servers and agents; writes build/faults.json; SEED=n replays one run
+faults: $(SETUP) ## Kill, cut and starve server and agents; writes build/faults.json; SEED=n replays, BROKEN=name breaks the build
 	@PYTHONPATH=tests GRPC_VERBOSITY=NONE $(BIN)/python -m faults $(if $(SEED),--seed $(SEED)) \
-		$(if $(RUNS),--runs $(RUNS)) $(if $(SVMS),--svms $(SVMS)) $(if $(SPAN),--seconds $(SPAN))
+		$(if $(RUNS),--runs $(RUNS)) $(if $(SVMS),--svms $(SVMS)) $(if $(SPAN),--seconds $(SPAN)) \
+		$(if $(HOSTS),--hosts $(HOSTS)) $(if $(AGENTS),--agents $(AGENTS)) \
+		$(if $(BROKEN),--broken $(BROKEN))
 
 .PHONY: proto
 proto: ## Compile the .proto files after a change

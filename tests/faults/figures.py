@@ -7,6 +7,22 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+from faults.plan import Fault
+
+
+@dataclass(slots=True)
+class Kind:
+    """What one kind of fault came to.
+
+    Attributes:
+        strikes: How often it struck.
+        struck: What it hit: processes that were killed or frozen, connections that were reset,
+            pieces of traffic that were lost, late or starved, writes that the full disk refused.
+    """
+
+    strikes: int = 0
+    struck: int = 0
+
 
 @dataclass(slots=True)
 class Figures:
@@ -23,6 +39,10 @@ class Figures:
         wrong_state: SVMs and tasks whose state differs between the agent, the store and the
             history, or that did not come to rest.
         longest_convergence_s: The longest time from the last fault until all agreed.
+        svms: SVMs in each run.
+        promotions: Reserve keys that took over, as the history tells.
+        repeated: Instructions that came to an agent again after it had followed them.
+        kinds: By kind of fault, what it came to.
     """
 
     runs: int = 0
@@ -34,6 +54,14 @@ class Figures:
     applied_twice: int = 0
     wrong_state: int = 0
     longest_convergence_s: float = 0.0
+    svms: int = 0
+    promotions: int = 0
+    repeated: int = 0
+    kinds: dict[str, Kind] = field(default_factory=dict)
+
+    def kind(self, fault: Fault) -> Kind:
+        """The counts of one kind of fault."""
+        return self.kinds.setdefault(fault.name, Kind())
 
     def add(self, other: Figures) -> None:
         """Take another run's figures in."""
@@ -46,6 +74,17 @@ class Figures:
         self.applied_twice += other.applied_twice
         self.wrong_state += other.wrong_state
         self.longest_convergence_s = max(self.longest_convergence_s, other.longest_convergence_s)
+        self.svms = max(self.svms, other.svms)
+        self.promotions += other.promotions
+        self.repeated += other.repeated
+        for fault in Fault:
+            self.kind(fault).strikes += other.kind(fault).strikes
+            self.kind(fault).struck += other.kind(fault).struck
+
+    @property
+    def idle_kinds(self) -> list[str]:
+        """Kinds of faults that struck nothing, and so have shown nothing."""
+        return [fault.name for fault in Fault if not self.kind(fault).struck]
 
     @property
     def clean(self) -> bool:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from faults.figures import Verdict
 from faults.replay import Rebuilt, rebuild
 from faults.stored import Stored
-from faults.watched_storage import WatchedStorage
+from faults.watching import DiskWatch
 from sparekey.licensing.keyring import Keyring
 from sparekey.server.store.instructions import InstructionState
 from sparekey.server.store.svms import SvmRecord
@@ -20,7 +20,7 @@ _REST = {InstructionState.DONE, InstructionState.WITHDRAWN}
 def judge(
     verdict: Verdict,
     stored: Stored,
-    disks: Mapping[str, WatchedStorage],
+    disks: Mapping[str, DiskWatch],
     acknowledged: list[str],
 ) -> None:
     """Add to the verdict all that is lost, doubled or wrong."""
@@ -36,13 +36,14 @@ def judge(
             continue
         verdict.figures.pushes += record.instruction_version
         rebuilt = rebuild(events.get(svm_id, ()))
+        verdict.figures.promotions += rebuilt.promotions
         _judge_keyring(verdict, record, disk)
         _judge_history(verdict, record, rebuilt)
         _judge_changes(verdict, svm_id, events.get(svm_id, ()), disk)
     _judge_tasks(verdict, stored, disks, acknowledged)
 
 
-def _judge_keyring(verdict: Verdict, record: SvmRecord, disk: WatchedStorage) -> None:
+def _judge_keyring(verdict: Verdict, record: SvmRecord, disk: DiskWatch) -> None:
     if record.keyring_revision != disk.record.revision:
         verdict.wrong_state.append(
             f"{record.svm_id}: revision {disk.record.revision} on the SVM,"
@@ -69,7 +70,7 @@ def _judge_history(verdict: Verdict, record: SvmRecord, rebuilt: Rebuilt) -> Non
 
 
 def _judge_changes(
-    verdict: Verdict, svm_id: str, events: Iterable[event_pb2.Event], disk: WatchedStorage
+    verdict: Verdict, svm_id: str, events: Iterable[event_pb2.Event], disk: DiskWatch
 ) -> None:
     told = {event.change.revision: event.change for event in events if event.HasField("change")}
     for revision, numbered in disk.changes.items():
@@ -83,7 +84,7 @@ def _judge_changes(
 def _judge_tasks(
     verdict: Verdict,
     stored: Stored,
-    disks: Mapping[str, WatchedStorage],
+    disks: Mapping[str, DiskWatch],
     acknowledged: list[str],
 ) -> None:
     known = stored.task_ids()

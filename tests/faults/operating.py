@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
+import time
 from collections.abc import Awaitable, Callable, Sequence
+from datetime import UTC, datetime, timedelta
 from itertools import count
 
 import grpc
@@ -14,10 +16,15 @@ import grpc.aio
 from faults.site import Site
 from sparekey.licensing.keys import LicenseKey
 from sparekey.v1 import key_pb2, key_pb2_grpc, license_pb2, license_pb2_grpc
+from sparekey.wire.errors import read_problem
 from sparekey.wire.serving import CHANNEL_OPTIONS
 
 _OPERATORS = 4
+_LASTING = timedelta(days=1)
 _CALL_SECONDS = 3.0
+_ANSWER_SECONDS = 90.0
+_INTERNAL = "INTERNAL"
+_STORAGE = "STORAGE_UNAVAILABLE"
 _RETRIED = {
     grpc.StatusCode.UNAVAILABLE,
     grpc.StatusCode.DEADLINE_EXCEEDED,
@@ -37,7 +44,8 @@ class Operators:
 
     Attributes:
         acknowledged: The tasks that the server said it has.
-        faults_of_ours: What the server called a fault of its own.
+        faults_of_ours: What the server called a fault of its own, or never answered.
+        storage_refusals: How many calls were refused since the server could not write.
     """
 
     def __init__(
@@ -45,6 +53,7 @@ class Operators:
     ) -> None:
         self.acknowledged: list[str] = []
         self.faults_of_ours: list[str] = []
+        self.storage_refusals = 0
         self._site = site
         self._svm_ids = svm_ids
         self._numbers = count(1)
@@ -82,10 +91,11 @@ class Operators:
         await self._channel.close()
 
     async def _start_task(self, number: int) -> None:
-        key = self._pick_key()
+        renews = self._chance.random() < 0.5
+        key = self._pick_key(lasting=renews)
         scope = self._pick_scope()
         request_id = f"task-number-{number}"
-        if self._chance.random() < 0.5:
+        if renews:
             renewal = license_pb2.RenewRequest(
                 key_serial=key.serial, scope=scope, request_id=request_id
             )
@@ -101,14 +111,18 @@ class Operators:
         call: Callable[[], Awaitable[license_pb2.ActivateResponse | license_pb2.RenewResponse]],
     ) -> None:
         """Call until there is an answer; the request id makes the retries harmless."""
+        give_up_at = time.monotonic() + _ANSWER_SECONDS
         while True:
+            if time.monotonic() > give_up_at:
+                self.faults_of_ours.append(f"no answer within {_ANSWER_SECONDS:g} seconds")
+                return
             try:
                 answer = await call()
             except grpc.aio.AioRpcError as error:
-                if error.code() is grpc.StatusCode.INTERNAL and "under fault" in str(
-                    error.details()
-                ):
-                    self.faults_of_ours.append(str(error.details()))
+                problem = read_problem(error)
+                if problem.reason == _INTERNAL:
+                    self.faults_of_ours.append(problem.message)
+                self.storage_refusals += problem.reason == _STORAGE
                 if error.code() not in _RETRIED:
                     return  # refused by the rules, for example since the key has ended
                 await asyncio.sleep(0.05)
@@ -116,8 +130,19 @@ class Operators:
                 self.acknowledged.append(answer.task.task_id)
                 return
 
-    def _pick_key(self) -> LicenseKey:
-        return self._chance.choice(self._site.keys)
+    def _pick_key(self, *, lasting: bool) -> LicenseKey:
+        """Mostly reserve keys that last, and active ones that end meanwhile: for promotions."""
+        if self._chance.random() < 0.2:
+            return self._chance.choice(self._site.keys)
+        now = datetime.now(UTC)
+        fitting = [
+            key
+            for key in self._site.keys
+            if key.expires_at is not None
+            and (key.expires_at > now + _LASTING if lasting else now < key.expires_at)
+        ]
+        ending = [key for key in fitting if key.expires_at and key.expires_at < now + _LASTING]
+        return self._chance.choice(ending or fitting)
 
     def _pick_scope(self) -> license_pb2.Scope:
         dice = self._chance.random()

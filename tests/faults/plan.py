@@ -13,14 +13,17 @@ class Fault(Enum):
     SERVER_KILLED = "SIGKILL to the server, which is started again"
     SERVER_FROZEN = "SIGSTOP to the server, SIGCONT a moment later"
     SERVER_DRAINED = "SIGTERM to the server, which is started again"
-    SERVER_DISK_FULL = "no file of the server may grow for a moment"
-    AGENTS_KILLED = "agents end without a word and start again from their disks"
-    AGENTS_DISK_FULL = "agents cannot write for a moment"
+    SERVER_DISK_FULL = "the server's disk is full for a moment"
+    SERVER_FILES_STUCK = "no file of the server can be written for a moment"
+    AGENTS_KILLED = "SIGKILL to agents' processes, which are started again"
+    AGENTS_FROZEN = "SIGSTOP to agents' processes, SIGCONT a moment later"
+    AGENTS_DISK_FULL = "agents' disks are full for a moment"
     CUT = "connections are reset"
     CUT_AT_RECONNECT = "connections are reset, and the next ones after a few bytes"
     HALF_OPEN = "connections carry nothing in either direction, then are reset"
     DEAF_SERVER = "what agents send is lost, then the connection is reset"
     DEAF_AGENTS = "what the server sends is lost, then the connection is reset"
+    TWICE_AT_RECONNECT = "agents are reset and say all again, while the first still arrives"
     SLOW = "what is sent arrives late"
     STARVED = "a few bytes a second get through"
 
@@ -32,6 +35,7 @@ CUTS = {
     Fault.HALF_OPEN,
     Fault.DEAF_SERVER,
     Fault.DEAF_AGENTS,
+    Fault.TWICE_AT_RECONNECT,
 }
 
 OF_SERVER = {
@@ -39,22 +43,28 @@ OF_SERVER = {
     Fault.SERVER_FROZEN,
     Fault.SERVER_DRAINED,
     Fault.SERVER_DISK_FULL,
+    Fault.SERVER_FILES_STUCK,
 }
 """These strike one at a time; the others overlap freely."""
 
+OF_AGENTS = {Fault.AGENTS_KILLED, Fault.AGENTS_FROZEN, Fault.AGENTS_DISK_FULL}
+
 _EACH_TEN_SECONDS = {
     Fault.SERVER_KILLED: 1,
-    Fault.SERVER_FROZEN: 1,
+    Fault.SERVER_FROZEN: 0.7,
     Fault.SERVER_DRAINED: 0.4,
-    Fault.SERVER_DISK_FULL: 0.8,
-    Fault.AGENTS_KILLED: 4,
+    Fault.SERVER_DISK_FULL: 0.7,
+    Fault.SERVER_FILES_STUCK: 0.4,
+    Fault.AGENTS_KILLED: 3,
+    Fault.AGENTS_FROZEN: 2,
     Fault.AGENTS_DISK_FULL: 2,
     Fault.CUT: 4,
     Fault.CUT_AT_RECONNECT: 2,
     Fault.HALF_OPEN: 2,
     Fault.DEAF_SERVER: 2,
-    Fault.DEAF_AGENTS: 3,
-    Fault.SLOW: 3,
+    Fault.DEAF_AGENTS: 2,
+    Fault.TWICE_AT_RECONNECT: 2,
+    Fault.SLOW: 2,
     Fault.STARVED: 1,
 }
 
@@ -64,9 +74,9 @@ class Step:
     """One fault.
 
     Attributes:
-        at: Seconds from the run's start.
+        at: Seconds from the run's start, without the waits for agents to be back.
         fault: What strikes.
-        share: The part of the agents or connections that it strikes, above 0, at most 1.
+        share: The part of the processes or connections that it strikes, above 0, at most 1.
         seconds: How long it lasts, where it lasts.
     """
 

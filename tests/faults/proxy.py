@@ -20,6 +20,7 @@ class Connection:
         rate: Bytes a second that get through; None for all.
         deaf_server: What the client sends is lost.
         deaf_client: What the server sends is lost.
+        harmed: How many pieces were lost, late or starved by what is wrong with it.
         watch: Called with each piece that the client sends.
     """
 
@@ -28,7 +29,9 @@ class Connection:
         self.rate: float | None = None
         self.deaf_server = False
         self.deaf_client = False
+        self.harmed = 0
         self.watch: Callable[[bytes], None] | None = None
+        self._outlives_client = False
         # The connection is reset once so many bytes went through; None for never.
         self._bytes_left = bytes_left
         self._ends = [client]
@@ -40,6 +43,11 @@ class Connection:
             end.transport.abort()
         for task in self._tasks:
             task.cancel()
+
+    def cut_client(self) -> None:
+        """Reset it towards the client alone; what that has sent still comes to the server."""
+        self._outlives_client = self.deaf_client = True
+        self._ends[0].transport.abort()
 
     async def carry(
         self,
@@ -64,14 +72,17 @@ class Connection:
         under_way: asyncio.Queue[tuple[float, bytes]] = asyncio.Queue()
         writing = asyncio.create_task(self._deliver(under_way, writer))
         try:
-            while data := await reader.read(_CHUNK):
-                if to_server and self.watch:
-                    self.watch(data)
-                if self.deaf_server if to_server else self.deaf_client:
-                    continue
-                under_way.put_nowait((loop.time() + self.delay, data))
-        except OSError:
-            pass  # reset by the other side
+            with contextlib.suppress(OSError):  # reset by the other side
+                while data := await reader.read(_CHUNK):
+                    if to_server and self.watch:
+                        self.watch(data)
+                    lost = self.deaf_server if to_server else self.deaf_client
+                    self.harmed += bool(lost or self.delay or self.rate)
+                    if not lost:
+                        under_way.put_nowait((loop.time() + self.delay, data))
+            if to_server and self._outlives_client:
+                self.harmed += under_way.qsize()
+                await under_way.join()
         finally:
             writing.cancel()
             await asyncio.gather(writing, return_exceptions=True)
@@ -93,6 +104,7 @@ class Connection:
             writer.write(data)
             with contextlib.suppress(OSError):
                 await writer.drain()
+            under_way.task_done()
 
 
 class Proxy:

@@ -25,6 +25,7 @@ class Rebuilt:
         ended: Slots whose key has ended.
         guests: The guests beside the SVM.
         changes: How many changes of the keyring there were.
+        promotions: How many of them were promotions.
         resyncs: How often changes did not join on.
         twice: Changes that were told twice.
         impossible: Changes that could not happen where they are told.
@@ -35,6 +36,7 @@ class Rebuilt:
     ended: set[Slot] = field(default_factory=set)
     guests: GuestMix = field(default_factory=GuestMix)
     changes: int = 0
+    promotions: int = 0
     resyncs: int = 0
     twice: list[str] = field(default_factory=list)
     impossible: list[str] = field(default_factory=list)
@@ -74,6 +76,7 @@ def _follow(svm: Rebuilt, event: event_pb2.Event) -> None:
     if problem:
         svm.impossible.append(f"{event.message} ({problem})")
     svm.changes += 1
+    svm.promotions += change.kind is ChangeKind.RESERVE_PROMOTED
     svm.revision = revision
     apply_change(svm.slots, change)
     svm.ended.discard(change.slot)

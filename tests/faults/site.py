@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
-import resource
 import signal
+import sqlite3
+from contextlib import AsyncExitStack, closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Self
@@ -13,11 +14,14 @@ from typing import Self
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from faults.proxy import Proxy
+from faults.small_disk import SmallDisk, limit_files, with_children
+from faults.watched_program import command_for
 from sparekey.licensing.key_files import KeySigner, TrustedSigners, encode_public_key
 from sparekey.licensing.keys import Edition, KeyKind, KeyOrigin, KeyType, LicenseKey
-from sparekey.testing.fleet.processes import Program, start_program
+from sparekey.testing.fleet.processes import SERVER, Program, start_program
 
 _OPTIONS = ("--log-level", "info", "--heartbeat", "1")
+_DISK_MEBIBYTES = 128
 _ENVIRONMENT = {"SPAREKEY_SERVER_PUSH_DEADLINE": "PT1S"}
 
 
@@ -27,6 +31,7 @@ class Site:
     Args:
         folder: Where everything is kept.
         seconds: How long faults last; some keys end meanwhile.
+        broken: How the server's build is broken; empty for not at all.
 
     Attributes:
         keys: The keys; of each type some end while faults strike.
@@ -34,7 +39,7 @@ class Site:
         database: The server's database file.
     """
 
-    def __init__(self, folder: Path, seconds: float) -> None:
+    def __init__(self, folder: Path, seconds: float, broken: str = "") -> None:
         self._signer = KeySigner("faults", Ed25519PrivateKey.generate())
         self.trusted = TrustedSigners({"faults": self._signer.public_key})
         self._seconds = seconds
@@ -45,6 +50,9 @@ class Site:
         self.vendor_keys.write_text(
             json.dumps({"faults": encode_public_key(self._signer.public_key)})
         )
+        self._disk = SmallDisk(folder / "server", _DISK_MEBIBYTES)
+        self._log = folder / "server.log"
+        self._broken = broken
         self.database = folder / "server" / "sparekey.db"
         self.server: Program | None = None
         self.agents_proxy: Proxy
@@ -52,14 +60,19 @@ class Site:
         self._busy = asyncio.Lock()
 
     async def __aenter__(self) -> Self:
-        self.server = await asyncio.to_thread(self._start)
-        self.agents_proxy = await Proxy(self.server.address).__aenter__()
-        self.operators_proxy = await Proxy(self.server.address).__aenter__()
+        async with AsyncExitStack() as stack:
+            stack.enter_context(self._disk)
+            stack.push_async_callback(self._stop)
+            self.server = await asyncio.to_thread(self._start)
+            self.agents_proxy = await stack.enter_async_context(Proxy(self.server.address))
+            self.operators_proxy = await stack.enter_async_context(Proxy(self.server.address))
+            self._ending = stack.pop_all()
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        await self.agents_proxy.__aexit__()
-        await self.operators_proxy.__aexit__()
+        await self._ending.aclose()
+
+    async def _stop(self) -> None:
         if self.server is not None:
             await asyncio.to_thread(self.server.stop)
 
@@ -84,6 +97,17 @@ class Site:
         ]
         return [self._signer.sign(key) for key in self.keys]
 
+    def keep_database(self) -> Path:
+        """Copy the database off the server's disk, which ends with the run."""
+        kept = self._folder / "kept" / self.database.name
+        kept.parent.mkdir()
+        with (
+            closing(sqlite3.connect(self.database)) as source,
+            closing(sqlite3.connect(kept)) as copy,
+        ):
+            source.backup(copy)
+        return kept
+
     async def kill(self) -> None:
         """End the server as a power cut would, and start it again."""
         async with self._busy:
@@ -106,15 +130,24 @@ class Site:
                 self._running.process.send_signal(signal.SIGCONT)
 
     async def fill_disk(self, seconds: float) -> None:
-        """Let none of the server's files grow for a while."""
+        """Leave no room on the server's disk for a while."""
         async with self._busy:
-            pid = self._running.process.pid
-            _, most = resource.prlimit(pid, resource.RLIMIT_FSIZE)
-            resource.prlimit(pid, resource.RLIMIT_FSIZE, (0, most))
+            pids = list(with_children(self._running.process.pid))
+            await asyncio.to_thread(self._disk.fill, pids)
             try:
                 await asyncio.sleep(seconds)
             finally:
-                resource.prlimit(pid, resource.RLIMIT_FSIZE, (most, most))
+                self._disk.free(pids)
+
+    async def jam_files(self, seconds: float) -> None:
+        """Let none of the server's files be written for a while, not even where there is room."""
+        async with self._busy:
+            pids = list(with_children(self._running.process.pid))
+            limit_files(pids, 0)
+            try:
+                await asyncio.sleep(seconds)
+            finally:
+                limit_files(pids, None)
 
     @property
     def _running(self) -> Program:
@@ -129,9 +162,14 @@ class Site:
         folder = self._folder / "server"
         options = ["--listen", "127.0.0.1:0", "--data", str(folder)]
         options.extend(("--vendor-keys", str(self.vendor_keys), *_OPTIONS))
+        if not self._broken:
+            return start_program(SERVER, options, log=self._log, environment=_ENVIRONMENT)
+        command, environment = command_for(SERVER, broken=self._broken)
         return start_program(
-            "sparekey-server",
-            options,
-            log=self._folder / "server.log",
-            environment=_ENVIRONMENT,
+            SERVER,
+            # One process, so that what is broken is broken for its writer too.
+            [*options, "--no-writer-process"],
+            log=self._log,
+            environment={**_ENVIRONMENT, **environment},
+            command=command,
         )

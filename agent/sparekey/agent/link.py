@@ -147,6 +147,7 @@ class Link:
             self._log.error(
                 "another agent with this SVM id is connected, as after cloning an SVM; give one of"
                 " the two an empty state folder and another --svm-id",
+                reason=end.problem.reason,
                 wait_seconds=wait,
             )
         else:

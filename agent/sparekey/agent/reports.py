@@ -60,11 +60,13 @@ class Reports:
     def open_stream(self) -> bytes:
         """Start afresh for a new stream; the digest to put into Hello."""
         present = self._present()
-        # The digest says nothing of the guests one by one, so each stream tells them anew.
-        self._told = replace(present, inventory=replace(present.inventory, guest_list=None))
-        self._whole_wanted = False
         # A report that was sent and not accepted may or may not be on the server's disk.
         self._joins_on = self._joins_on and self._sequence == self._keeper.accepted_sequence
+        # The digest says nothing of the guests one by one. Where every report was accepted the
+        # server has the last list, or it misses a report and asks for all of it.
+        told_list = self._told.inventory.guest_list if self._joins_on else None
+        self._told = replace(present, inventory=replace(present.inventory, guest_list=told_list))
+        self._whole_wanted = False
         return self._digest(self._keyring())
 
     def want_whole(self, server_revision: int) -> None:

@@ -92,7 +92,11 @@ class LicenseServer:
         identity = read_identity(self._engine)
         self._feed = CommitFeed()
         self._reader = Reader(self._engine)
-        target = ProcessTarget(url) if settings.writer_process else ThreadTarget(self._engine)
+        target = (
+            ProcessTarget(url, settings.log_level, log_json=settings.log_json)
+            if settings.writer_process
+            else ThreadTarget(self._engine)
+        )
         self._writer = Writer(target, self.clock, self._feed)
         book = AccessBook(self._engine, self.clock.now())
         self._gate = AccessGate(

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
+from faults.journal import Journal, Noted, read_journals
 from faults.replay import rebuild
-from faults.watched_storage import WatchedStorage
+from faults.watching import WatchedStorage
 
+from sparekey.agent.keyring_document import encode_record
 from sparekey.agent.keyring_record import InstructionResult, KeyringRecord, ResultState
 from sparekey.licensing.changes import Change, ChangeKind, ChangeReason
+from sparekey.licensing.key_files import TrustedSigners
 from sparekey.licensing.keyring import Role, Slot
 from sparekey.licensing.keys import KeyType
 from sparekey.v1 import event_pb2
@@ -72,3 +76,24 @@ def test_a_disk_sees_a_version_followed_again_and_an_older_one(
     assert (disk.twice, disk.wrong) == ([], [])
     disk.save(first.with_result(later))
     assert getattr(disk, seen)
+
+
+def test_a_journal_that_ends_in_the_midst_of_an_entry_tells_what_was_before(
+    tmp_path: Path,
+) -> None:
+    first = KeyringRecord().with_result(InstructionResult(ACTIVE, 1, ResultState.APPLIED))
+    second = first.with_result(InstructionResult(ACTIVE, 2, ResultState.APPLIED))
+    journal = Journal(tmp_path / "host-0001")
+    journal.note(Noted.WRITTEN, "svm-1", encode_record(first))
+    journal.note(Noted.REFUSED, "svm-1")
+    journal.note(Noted.WRITTEN, "svm-1", encode_record(second))
+    cut_short = (tmp_path / "host-0001").read_bytes()[:-7]
+    (tmp_path / "host-0001").write_bytes(cut_short)
+    seen = read_journals(tmp_path, TrustedSigners({}))
+    assert seen.disks["svm-1"].applied == {(ACTIVE, 1)}
+    assert seen.counts == {Noted.WRITTEN: 1, Noted.REFUSED: 1}
+    # The next start finds what the disk had got all the same.
+    Journal(tmp_path / "host-0002").note(Noted.FOUND, "svm-1", encode_record(second))
+    seen = read_journals(tmp_path, TrustedSigners({}))
+    assert seen.disks["svm-1"].applied == {(ACTIVE, 1), (ACTIVE, 2)}
+    assert seen.disks["svm-1"].twice == []

@@ -59,12 +59,12 @@ class Site:
 
     def __init__(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        vendor_keys = folder / "vendor-keys.json"
-        vendor_keys.write_text(json.dumps({"link": encode_public_key(SIGNER.public_key)}))
+        self.vendor_keys = folder / "vendor-keys.json"
+        self.vendor_keys.write_text(json.dumps({"link": encode_public_key(SIGNER.public_key)}))
         options = ["--listen", "127.0.0.1:0", "--data", str(folder / "server"), "--heartbeat", "2"]
         self.server = start_program(
             "sparekey-server",
-            [*options, "--vendor-keys", str(vendor_keys)],
+            [*options, "--vendor-keys", str(self.vendor_keys)],
             log=folder / "server.log",
             environment={"SPAREKEY_SERVER_PUSH_DEADLINE": "PT1S"},
         )

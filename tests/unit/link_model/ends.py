@@ -16,7 +16,7 @@ from itertools import count
 from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from faults.watched_storage import WatchedStorage
+from faults.watching import WatchedStorage
 from sqlalchemy import Connection, Engine, delete, select
 
 from sparekey.agent.instructions_received import read_instruction, result_message

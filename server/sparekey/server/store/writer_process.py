@@ -24,6 +24,7 @@ from typing import Any, BinaryIO
 
 from sqlalchemy import make_url
 
+from sparekey.runtime.logs import configure_logs
 from sparekey.runtime.startup import StartupRefused
 from sparekey.server.store.commits import Commit
 from sparekey.server.store.groups import GroupWriter, Run
@@ -32,8 +33,9 @@ _LENGTH = struct.Struct(">I")
 _LOCK_SECONDS = 5
 """How long a server that was just killed may take to let go of its folder."""
 
+_PROGRAM = "sparekey-server"
 _READY = b"ready"
-_CALL = "sys.exit(main(sys.argv[1]))"
+_CALL = "sys.exit(main(*sys.argv[1:]))"
 
 
 class WriterFault(Exception):
@@ -45,10 +47,14 @@ class ProcessTarget:
 
     Args:
         url: The database.
+        log_level: From which level on the process logs.
+        log_json: Whether it logs JSON lines.
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, log_level: str = "info", *, log_json: bool = False) -> None:
         self._url = url
+        self._log_level = log_level
+        self._log_json = log_json
         self._process: asyncio.subprocess.Process | None = None
 
     async def start(self) -> None:
@@ -60,7 +66,7 @@ class ProcessTarget:
         self._process = await asyncio.create_subprocess_exec(
             # Not by -m: what the process sends back must be known by its module's own name.
             *(sys.executable, "-c", f"import sys; from {__name__} import main; {_CALL}"),
-            self._url,
+            *(self._url, self._log_level, "json" if self._log_json else "text"),
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             limit=2**26,
@@ -107,16 +113,20 @@ class ProcessTarget:
         return await self._process.stdout.readexactly(length)
 
 
-def main(url: str) -> int:
+def main(url: str, log_level: str, log_form: str) -> int:
     """Write groups from standard input until it ends."""
     from sparekey.server.store.database import connect_database
 
+    # Answers go out where programs print: whatever else is printed must not come between them.
+    sink = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
+    configure_logs(_PROGRAM, level=log_level, as_json=log_form == "json")
     # A terminal's Ctrl-C reaches the whole group; when to end is the server's word alone.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     # In a container the server may be process 1 itself, so that number alone tells nothing.
     server = os.getppid()
-    source, sink = sys.stdin.buffer, sys.stdout.buffer
+    source = sys.stdin.buffer
     with contextlib.ExitStack() as stack:
         if not _lock(url, stack):
             return 1

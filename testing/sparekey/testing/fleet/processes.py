@@ -15,7 +15,7 @@ from pathlib import Path
 
 from sparekey.runtime.startup import Address, parse_address
 
-START_SECONDS = 30.0
+START_SECONDS = 60.0
 """How long a program may take until it says that it is ready."""
 
 _STOP_SECONDS = 15.0
@@ -26,7 +26,7 @@ FAKE_ACTIVATION = "sparekey-fake-activation"
 
 
 class ProgramFailed(Exception):
-    """A program did not become ready; the message has its last words."""
+    """A program did not become ready or did not do as told; the message says what it said."""
 
 
 @dataclass(slots=True)
@@ -68,9 +68,22 @@ class Program:
         self._close()
         return code
 
+    def read_line(self, seconds: float) -> str:
+        """The next line that it prints; empty where it has ended or says nothing for so long."""
+        assert self.process.stdout is not None
+        deadline = time.monotonic() + seconds
+        while (left := deadline - time.monotonic()) > 0:
+            readable, _, _ = select.select([self.process.stdout], [], [], left)
+            if readable:
+                return self.process.stdout.readline()
+        return ""
+
     def _close(self) -> None:
-        if self.process.stdout is not None:
-            self.process.stdout.close()
+        for pipe in (self.process.stdin, self.process.stdout):
+            if pipe is not None:
+                # What could not be written to a program that has ended is of no use any more.
+                with contextlib.suppress(BrokenPipeError):
+                    pipe.close()
 
 
 def start_program(
@@ -79,6 +92,7 @@ def start_program(
     *,
     log: Path,
     environment: dict[str, str] | None = None,
+    command: Sequence[str] | None = None,
 ) -> Program:
     """Start a program of this installation and wait until it says that it is ready.
 
@@ -87,16 +101,35 @@ def start_program(
         options: Its command line.
         log: Its standard error is appended to this file.
         environment: Variables to set besides this process's own.
+        command: What to start in place of the installed program.
 
     Raises:
         ProgramFailed: it ended or stayed silent.
     """
-    command = [str(Path(sys.executable).parent / name), *options]
+    program = launch_program(name, options, log=log, environment=environment, command=command)
+    await_ready(program)
+    return program
+
+
+def launch_program(
+    name: str,
+    options: Sequence[str],
+    *,
+    log: Path,
+    environment: dict[str, str] | None = None,
+    command: Sequence[str] | None = None,
+    steered: bool = False,
+) -> Program:
+    """Start a program as `start_program` does, without waiting for it.
+
+    Where it is `steered` its standard input stays open, for commands.
+    """
+    command = command or [str(Path(sys.executable).parent / name)]
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("a") as errors:
         process = subprocess.Popen(  # noqa: S603 - our own program
-            command,
-            stdin=subprocess.DEVNULL,
+            [*command, *options],
+            stdin=subprocess.PIPE if steered else subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=errors,
             text=True,
@@ -104,32 +137,26 @@ def start_program(
             # Ctrl-C in a terminal is for whoever started the program and stops it in order.
             process_group=0,
         )
+    return Program(name, process, {}, log)
+
+
+def await_ready(program: Program) -> None:
+    """Wait until a launched program says that it is ready, and note what it announced.
+
+    Raises:
+        ProgramFailed: it ended or stayed silent; it is killed then.
+    """
     try:
-        line = _first_line(process)
+        line = program.read_line(START_SECONDS)
     except BaseException:
-        process.kill()
-        process.wait()
+        program.kill()
         raise
     words = line.split()
-    if words[:2] != [name, "ready"]:
-        process.kill()
-        process.wait()
-        if process.stdout is not None:
-            process.stdout.close()
-        tail = log.read_text()[-2000:]
-        raise ProgramFailed(f"{name} did not become ready; it said:\n{line}{tail}")
-    facts = dict(word.partition("=")[::2] for word in words[2:])
-    return Program(name, process, facts, log)
-
-
-def _first_line(process: subprocess.Popen[str]) -> str:
-    assert process.stdout is not None
-    deadline = time.monotonic() + START_SECONDS
-    while (left := deadline - time.monotonic()) > 0:
-        readable, _, _ = select.select([process.stdout], [], [], left)
-        if readable:
-            return process.stdout.readline()
-    return ""
+    if words[:2] != [program.name, "ready"]:
+        program.kill()
+        tail = program.log.read_text()[-2000:]
+        raise ProgramFailed(f"{program.name} did not become ready; it said:\n{line}{tail}")
+    program.facts.update(word.partition("=")[::2] for word in words[2:])
 
 
 def start_fake_activation(folder: Path, *options: str) -> Program:

@@ -26,6 +26,16 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 QUICK = Timing(first_try_within=0.05, backoff_base=0.05, backoff_cap=1.0)
 """Spans for fleets that must not wait: tests and demonstrations on one machine."""
 
+IMPATIENT = Timing(
+    first_try_within=0.5,
+    backoff_base=0.2,
+    backoff_cap=1.5,
+    stable_after=5.0,
+    welcome_within=3.0,
+    farewell_within=0.5,
+)
+"""Spans for fleets under faults: waits of moments, that soon give up what does not answer."""
+
 
 @dataclass(slots=True)
 class SimulatedSvm:

@@ -49,26 +49,24 @@ class Simulation:
     """Runs a fleet's SVMs and lets them change.
 
     Args:
-        fleet: Runs the agents.
         svms: The SVMs.
         mix: Whence new guests come.
         churn: Which part of the SVMs changes in a minute, in percent; one change in ten is a
             restart of the agent.
         chance: Chooses.
+
+    Attributes:
+        svms: The SVMs by their ids.
+        fleet: Runs the agents; None before there is a server.
     """
 
     def __init__(
-        self,
-        fleet: SimulatedFleet,
-        svms: Sequence[SimulatedSvm],
-        mix: Mix,
-        churn: float,
-        chance: random.Random,
+        self, svms: Sequence[SimulatedSvm], mix: Mix, churn: float, chance: random.Random
     ) -> None:
-        self._fleet = fleet
-        self._svms = svms
+        self.svms = {svm.svm_id: svm for svm in svms}
+        self.fleet: SimulatedFleet | None = None
+        self._changes_a_second = len(svms) * churn / 100 / 60
         self._mix = mix
-        self._churn = churn
         self._chance = chance
         self._guest_changes = 0
         self._restarts = 0
@@ -76,22 +74,27 @@ class Simulation:
 
     async def run(self, ended: asyncio.Event) -> None:
         """Let SVMs change until the event is set."""
-        self._fleet.begin(self._svms)
-        changes_a_second = len(self._svms) * self._churn / 100 / 60
+        svms = list(self.svms.values())
         while not ended.is_set():
-            pause = self._chance.expovariate(changes_a_second) if changes_a_second else None
+            rate = self._changes_a_second
+            pause = self._chance.expovariate(rate) if rate else None
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(pause):
                     await ended.wait()
                     return
-            await self._change(self._chance.choice(self._svms))
+            if self._changes_a_second and self.fleet is not None:
+                await self._change(self.fleet, self._chance.choice(svms))
+
+    def calm(self) -> None:
+        """Let SVMs change no more."""
+        self._changes_a_second = 0.0
 
     def count(self) -> Counters:
         """The counters now."""
-        agents = [svm.agent for svm in self._svms if svm.agent is not None]
+        agents = [svm.agent for svm in self.svms.values() if svm.agent is not None]
         roles = [{slot.role for slot in agent.keeper.keyring.slots} for agent in agents]
         return Counters(
-            svms=len(self._svms),
+            svms=len(self.svms),
             connected=sum(agent.connected.is_set() for agent in agents),
             with_active_key=sum(Role.ACTIVE in held for held in roles),
             with_reserve_key=sum(Role.RESERVE in held for held in roles),
@@ -101,11 +104,11 @@ class Simulation:
             seconds=round(time.monotonic() - self._started, 1),
         )
 
-    async def _change(self, svm: SimulatedSvm) -> None:
+    async def _change(self, fleet: SimulatedFleet, svm: SimulatedSvm) -> None:
         if self._chance.randrange(_ONE_RESTART_IN) == 0:
             self._restarts += 1
-            await self._fleet.cut([svm])
-            self._fleet.begin([svm])
+            await fleet.cut([svm])
+            fleet.begin([svm])
             return
         self._guest_changes += 1
         inventory = svm.inventory.inventory

@@ -16,6 +16,7 @@ from typing import Annotated, NoReturn
 import grpc
 import typer
 
+from sparekey.testing.fleet.processes import ProgramFailed
 from sparekey.testing.story.acts import play
 from sparekey.testing.story.acts.book import Book
 from sparekey.testing.story.failures import StoryFailed
@@ -66,7 +67,7 @@ def tell(
             _tell(own, once=once, output=output)
     except _Ended:
         raise _failure("ended before the story was over") from None
-    except StoryFailed as failed:
+    except (StoryFailed, ProgramFailed) as failed:
         raise _failure(str(failed)) from None
     except Exception as error:  # noqa: BLE001 - a traceback is nothing for who sees this first
         where = traceback.extract_tb(error.__traceback__)[-1]

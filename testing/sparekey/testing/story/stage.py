@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from datetime import datetime, timedelta
@@ -19,9 +20,9 @@ from sparekey.testing.fleet.processes import (
     start_fake_activation,
     start_server,
 )
+from sparekey.testing.fleet.steered import SteeredFleet
 from sparekey.testing.story.cast import START, SVMS
 from sparekey.testing.story.failures import StoryFailed
-from sparekey.testing.story.fleet_program import FleetProgram
 from sparekey.testing.v1 import clock_pb2
 from sparekey.wire.timestamps import to_timestamp
 
@@ -43,7 +44,7 @@ class Stage:
     """
 
     def __init__(
-        self, activation: Program, server: Program, fleet: FleetProgram, control: Any
+        self, activation: Program, server: Program, fleet: SteeredFleet, control: Any
     ) -> None:
         self.activation = activation
         self.server = server
@@ -86,7 +87,7 @@ def set_up(folder: Path, ready: Callable[[str, str], None]) -> Iterator[Stage]:
     with ExitStack() as programs:
         try:
             # It loads while the others start.
-            fleet = FleetProgram(folder)
+            fleet = _launch_fleet(folder)
             programs.callback(fleet.stop)
             activation = start_fake_activation(folder / "activation", "--seed", _SEED)
             programs.callback(activation.stop)
@@ -113,6 +114,26 @@ def set_up(folder: Path, ready: Callable[[str, str], None]) -> Iterator[Stage]:
         except ProgramFailed as failed:
             raise StoryFailed(_one_sentence(failed)) from None
         yield stage
+
+
+def _launch_fleet(folder: Path) -> SteeredFleet:
+    cast = folder / "cast.json"
+    cast.write_text(
+        json.dumps(
+            [
+                {
+                    "svm_id": one.svm_id,
+                    "cluster": one.cluster,
+                    "servers": one.servers,
+                    "desktops": one.desktops,
+                    "processors": one.processors,
+                    "cores": one.cores,
+                }
+                for one in SVMS
+            ]
+        )
+    )
+    return SteeredFleet(["--cast", str(cast), "--quick", "--test-clock"], log=folder / "fleet.log")
 
 
 def _one_sentence(failed: ProgramFailed) -> str:
