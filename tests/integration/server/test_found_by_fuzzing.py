@@ -54,7 +54,7 @@ async def test_a_stream_that_is_replaced_before_its_welcome_is_ended(site: Site)
         first = sessions.get("svm-1")
         await newer.send(hello=hello)
         await until(lambda: sessions.get("svm-1") is not first)
-        await older.ended()
+        assert (await older.refused()).reason == "STREAM_REPLACED"
         database.execute("ROLLBACK")
     assert (await newer.next()).WhichOneof("frame") == "welcome"
     await newer.leave()

@@ -132,13 +132,12 @@ class AgentLink:
         intake = ReportIntake(session, self._writer, gap, self._taken)
         try:
             await self._welcome(session, opening.hello)
-            await self._look_at_clock(session, opening)
+            await self._look_at_clock(session, intake, opening)
             while (frame := await stream.read()) is not None:
                 assert isinstance(frame, agent_pb2.ConnectRequest)
                 session.heard_at = self._loop_time()
-                # First: keys that come with this frame came after what its clock tells of.
-                await self._look_at_clock(session, frame)
                 await self._receive(session, intake, frame)
+                await self._look_at_clock(session, intake, frame)
             await intake.finish()
         except asyncio.CancelledError:
             if session.ending is None:
@@ -175,10 +174,17 @@ class AgentLink:
         if taken.has_waiting:
             self.pusher.wake([session.svm_id])
 
-    async def _look_at_clock(self, session: Session, frame: agent_pb2.ConnectRequest) -> None:
+    async def _look_at_clock(
+        self, session: Session, intake: ReportIntake, frame: agent_pb2.ConnectRequest
+    ) -> None:
         # One that goes by the test clock is told the time; until then it lags behind.
-        if not session.follows_test_clock:
-            await self._skews.look(session.svm_id, frame)
+        if session.follows_test_clock:
+            return
+        change = await self._skews.look(session.svm_id, frame)
+        if change is not None:
+            # A frame whose report is refused says nothing of its clock either.
+            await intake.finish()
+            await self._skews.note(change)
 
     async def _refuse_clone(self, hello: agent_pb2.Hello) -> None:
         other = self.sessions.get(hello.svm_id)

@@ -140,19 +140,22 @@ class ClockSkews:
         self._book = SkewBook(noted, now.timestamp() - self._monotonic(), holds=holds)
         return self._book
 
-    async def look(self, svm_id: str, frame: agent_pb2.ConnectRequest) -> None:
-        """Compare a frame's local time, if it has one."""
+    async def look(self, svm_id: str, frame: agent_pb2.ConnectRequest) -> SkewChange | None:
+        """Compare a frame's local time, if it has one; what is new about it and to be noted."""
         local_time = _local_time(frame)
         if local_time is None:
-            return
+            return None
         book = self._book or await self.load()
         now = self._clock.now().timestamp()
         # By the numbers alone: what an agent sends need not be an instant that exists.
         skew = max(-_MOST, min(_MOST, local_time.seconds - int(now)))
-        change = book.judge(svm_id, skew, now - self._monotonic())
-        if change is not None:
-            await self._writer.write(note_skews, change)
-            book.note(change)
+        return book.judge(svm_id, skew, now - self._monotonic())
+
+    async def note(self, change: SkewChange) -> None:
+        """Write down what `look` found."""
+        await self._writer.write(note_skews, change)
+        if self._book is not None:
+            self._book.note(change)
 
 
 def _look_back(connection: Connection, now: datetime) -> tuple[dict[str, int | None], bool]:
