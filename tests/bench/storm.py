@@ -1,8 +1,8 @@
 """Five thousand SVMs: what each costs the server at rest, and their return after a cut.
 
 The yardstick are as many bare streams, each on a channel of its own, in the same processes.
-Ours ends when every agent has been welcomed and found to be in step; an operator keeps calling
-meanwhile, and no call may fail.
+Both begin with the closing of the first connection. Ours ends when every agent has been welcomed
+over a new one and found to be in step; an operator keeps calling meanwhile, and no call may fail.
 """
 
 from __future__ import annotations
@@ -34,9 +34,12 @@ _PAGE_KIB = 4
 async def measure(world: World, count: int) -> list[Figure]:
     """Measure memory and return with `count` SVMs and `count` bare streams."""
     channels: list[grpc.aio.Channel] = []
+    all_anew = asyncio.Event()
 
     def remembered(address: Address) -> grpc.aio.Channel:
         channels.append(open_channel(address))
+        if len(channels) == count:
+            all_anew.set()
         return channels[-1]
 
     before = _resident_kib(world.bare_pid)
@@ -54,14 +57,16 @@ async def measure(world: World, count: int) -> list[Figure]:
         await asyncio.sleep(1)  # until the first reports are written down
         kib = (_resident_kib(world.server.process.pid) - before) / count
         for _ in range(ROUNDS):
-            await _close_bare(bare)
             start = time.perf_counter()
+            await _close_bare(bare)
             bare = await _open_bare(world, count)
             yardstick.append(time.perf_counter() - start)
             calling = asyncio.create_task(_call_on(world))
             cut, channels[:] = list(channels), []
-            await asyncio.gather(*(channel.close() for channel in cut))
+            all_anew.clear()
             start = time.perf_counter()
+            await asyncio.gather(*(channel.close() for channel in cut))
+            await all_anew.wait()
             await asyncio.gather(*(_back(svm.running_agent.connected) for svm in svms))
             ours.append(time.perf_counter() - start)
             calling.cancel()
