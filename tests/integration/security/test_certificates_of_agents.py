@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import subprocess
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
@@ -237,47 +236,3 @@ def test_events_name_who_did_it(site: SecureSite) -> None:
     request = event_pb2.ListEventsRequest(svm_id="svm-named")
     (event,) = site.events.ListEvents(request, timeout=SECONDS).events
     assert (event.kind, event.actor) == (event_pb2.EVENT_KIND_SVM_BANNED, "carol")
-
-
-def openssl(*words: str, stdin: str = "") -> str:
-    done = subprocess.run(
-        ["openssl", *words],
-        input=stdin,
-        capture_output=True,
-        text=True,
-        errors="replace",
-        timeout=20,
-        check=False,
-    )
-    return done.stdout + done.stderr
-
-
-@pytest.mark.parametrize(("version", "speaks"), [("-tls1_2", False), ("-tls1_3", True)])
-def test_openssl_finds_tls_1_3_only(site: SecureSite, version: str, speaks: bool) -> None:
-    root = str(site.folder / "ca" / "root.pem")
-    for address in (site.main, site.second):
-        said = openssl(
-            "s_client", "-connect", str(address), version, "-alpn", "h2", "-CAfile", root
-        )
-        assert ("New, TLSv1.3, Cipher is TLS_" in said) == speaks, said
-        assert ("Cipher is (NONE)" in said) != speaks, said
-
-
-def test_openssl_verifies_what_was_issued(site: SecureSite, tmp_path: Path) -> None:
-    root, leaf = site.folder / "ca" / "root.pem", tmp_path / "leaf.pem"
-    old = site.agent("svm-openssl")
-    rotate_issuing(site.folder / "ca", datetime.now(UTC))
-    new = site.agent("svm-openssl")
-    for shown in (old, new):
-        assert shown.identity is not None
-        leaf.write_bytes(shown.identity)
-        words = ("verify", "-purpose", "sslclient", "-CAfile", str(root), "-untrusted", str(leaf))
-        assert openssl(*words, str(leaf)).strip() == f"{leaf}: OK"
-        text = openssl("x509", "-in", str(leaf), "-noout", "-text")
-        assert "URI:sparekey://svm/svm-openssl" in text
-        assert "TLS Web Client Authentication" in text
-        assert "CA:FALSE" in text
-    other = site.agent("svm-openssl", authority=site.other)
-    assert other.identity is not None
-    leaf.write_bytes(other.identity)
-    assert "OK" not in openssl("verify", "-CAfile", str(root), "-untrusted", str(leaf), str(leaf))
