@@ -156,7 +156,7 @@ def test_svms_that_cannot_differ_are_walked_once() -> None:
     assert fleet.course(one) is not fleet.course(svm(key(1, ends=10), desktops=1))
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(fleets())
 def test_walking_the_clock_meets_exactly_the_gaps_that_were_forecast(
     fleet: tuple[list[LicenseKey], list[SvmSituation], list[WhatIf]],

@@ -87,7 +87,7 @@ def fleets_with_subscriptions(
     return svms, what_if, draw(subscriptions_of(pool))
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(fleets_with_subscriptions())
 def test_R96_walking_the_clock_meets_exactly_the_gaps_of_subscriptions_too(
     fleet: tuple[list[SvmSituation], list[WhatIf], dict[str, Subscription]],
@@ -105,7 +105,7 @@ def test_R96_walking_the_clock_meets_exactly_the_gaps_of_subscriptions_too(
         assert foreseen == gaps_met(one, what_if, None, subscriptions)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(fleets_with_subscriptions(), st.booleans())
 def test_R4_a_plan_closes_the_gaps_of_subscriptions_too_and_each_key_is_needed(
     fleet: tuple[list[SvmSituation], list[WhatIf], dict[str, Subscription]], late: bool

@@ -114,7 +114,7 @@ def test_a_key_that_is_supposed_to_be_blocked_is_not_counted_on() -> None:
     assert [one.serial for one in blocked.keys] == [None]
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(fleets(), st.booleans(), st.booleans())
 def test_a_plan_closes_every_gap_and_each_of_its_keys_is_needed(
     fleet: tuple[list[LicenseKey], list[SvmSituation], list[WhatIf]],

@@ -166,7 +166,7 @@ keys_of_all_sorts = st.lists(
 orders = st.lists(st.tuples(st.integers(1, 5), st.sampled_from(list(Role))), max_size=8)
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=250, deadline=None)
 @given(sorts=keys_of_all_sorts, orders=orders)
 def test_R24_R89_what_waits_is_one_for_a_slot_in_order_and_as_foretold(
     sorts: list[tuple[KeyType, KeyKind, Edition, int]],
