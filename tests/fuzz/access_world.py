@@ -37,7 +37,15 @@ SERVICES = [
 ]
 _MIN_JOIN_TOKENS, _MIN_BOUND_TOKENS, _MIN_TOKENS, _MIN_CERTIFICATES = 24, 4, 6, 4
 _LONG = Duration(seconds=30 * 86_400)
-_NO_LIMITS = Limits(calls_per_second=1e9, call_burst=10**9, failures_per_minute=1e9)
+_NO_LIMITS = Limits(
+    calls_per_second=1e9,
+    call_burst=10**9,
+    agent_calls_per_second=1e9,
+    agent_call_burst=10**9,
+    refusals_per_second=1e9,
+    refusal_burst=10**9,
+    failures_per_minute=1e9,
+)
 """Else nearly every input would be refused for coming too fast, and nothing more be seen."""
 
 
