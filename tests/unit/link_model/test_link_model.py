@@ -190,7 +190,7 @@ def test_the_link_loses_nothing_whatever_comes_between(engine: Engine) -> None:
     run_state_machine_as_test(
         machine,
         settings=settings(
-            max_examples=20,
+            max_examples=14,
             stateful_step_count=50,
             deadline=None,
             suppress_health_check=list(HealthCheck),

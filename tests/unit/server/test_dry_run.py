@@ -73,7 +73,7 @@ guests = st.builds(GuestMix, *[st.sampled_from([0, 0, 2])] * 3)
 
 
 @settings(
-    max_examples=40,
+    max_examples=25,
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )

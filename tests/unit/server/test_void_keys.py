@@ -204,7 +204,7 @@ def test_R54_R82_void_keys_come_and_go_as_a_plain_model_says(shared_engine: Engi
     run_state_machine_as_test(
         OnOneDatabase,
         settings=settings(
-            max_examples=12,
+            max_examples=8,
             stateful_step_count=25,
             deadline=None,
             suppress_health_check=list(HealthCheck),
