@@ -114,11 +114,8 @@ class AccessServicer:
         position = self._pages.read(call.method, (), request.page_token)
         size = page_size(request.page_size)
         before = position[0] if position else _NEWEST
-        page = await self._reader.read(page_of_tokens, before, size + 1)
-        token = ""
-        if len(page) > size:
-            page = page[:size]
-            token = self._pages.make(call.method, (), (page[-1].number,))
+        rows = await self._reader.read(page_of_tokens, before, size + 1)
+        page, token = self._pages.cut(call.method, (), rows, size, lambda row: (row.number,))
         return access_pb2.ListTokensResponse(
             tokens=[token_message(record) for record in page], next_page_token=token
         )
@@ -137,11 +134,8 @@ class AccessServicer:
         position = self._pages.read(call.method, filters, request.page_token)
         size = page_size(request.page_size)
         before = position[0] if position else _NEWEST
-        page = await self._reader.read(page_of_certificates, request.svm_id, before, size + 1)
-        token = ""
-        if len(page) > size:
-            page = page[:size]
-            token = self._pages.make(call.method, filters, (page[-1].number,))
+        rows = await self._reader.read(page_of_certificates, request.svm_id, before, size + 1)
+        page, token = self._pages.cut(call.method, filters, rows, size, lambda row: (row.number,))
         return access_pb2.ListCertificatesResponse(
             certificates=[certificate_message(record) for record in page], next_page_token=token
         )

@@ -7,13 +7,15 @@ import binascii
 import hashlib
 import hmac
 import json
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
 
 from sparekey.server.store.requests import RequestKey, Retry
 from sparekey.v1 import error_pb2
 from sparekey.wire.edge import Call
 from sparekey.wire.errors import CallRefused
+
+_Row = TypeVar("_Row")
 
 DEFAULT_PAGE_SIZE = 100
 _MAC_BYTES = 16
@@ -47,6 +49,28 @@ class PageTokens:
         content = json.dumps(position, separators=(",", ":")).encode()
         code = self._code(method, filters, content)
         return _encode(code + content)
+
+    def cut(
+        self,
+        method: str,
+        filters: Sequence[Any],
+        rows: Sequence[_Row],
+        size: int,
+        position: Callable[[_Row], Sequence[Any]],
+    ) -> tuple[Sequence[_Row], str]:
+        """One page of a list, and the token of the next; empty after the last.
+
+        Args:
+            method: The list.
+            filters: Its filters.
+            rows: The page's rows and, where more follow, at least one of those.
+            size: How many rows the page has at the most.
+            position: A row's position in the list.
+        """
+        if len(rows) <= size:
+            return rows, ""
+        page = rows[:size]
+        return page, self.make(method, filters, position(page[-1]))
 
     def read(self, method: str, filters: Sequence[Any], token: str) -> list[Any] | None:
         """The position in a token; None for the first page.

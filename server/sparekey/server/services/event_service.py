@@ -35,11 +35,8 @@ class EventServicer:
         position = self._tokens.read(call.method, filters, request.page_token)
         after = max(position[0] if position else 0, min(request.after_cursor, _LAST_CURSOR))
         size = page_size(request.page_size)
-        page = list(await self._reader.read(page_of_events, wanted, after, size + 1))
-        token = ""
-        if len(page) > size:
-            page = page[:size]
-            token = self._tokens.make(call.method, filters, (page[-1].cursor,))
+        rows = await self._reader.read(page_of_events, wanted, after, size + 1)
+        page, token = self._tokens.cut(call.method, filters, rows, size, lambda row: (row.cursor,))
         return event_pb2.ListEventsResponse(events=page, next_page_token=token)
 
     async def watch_events(

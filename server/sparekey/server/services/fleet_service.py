@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Collection
+from collections.abc import AsyncIterator, Collection, Sequence
 
 from google.protobuf.message import Message
 
@@ -22,7 +22,7 @@ from sparekey.wire.edge import Call
 
 _WATCH_PAGE = 1000
 
-_Found = tuple[list[SvmRecord], dict[str, int], Terms]
+_Found = tuple[Sequence[SvmRecord], dict[str, int], Terms]
 
 
 class FleetServicer:
@@ -52,13 +52,10 @@ class FleetServicer:
         position = self._tokens.read(call.method, filters, request.page_token)
         size = page_size(request.page_size)
         after = position[0] if position else ""
-        records, waiting, terms = await self._reader.read(
-            _read_page, request.cluster, after, size + 1
+        rows, waiting, terms = await self._reader.read(_read_page, request.cluster, after, size + 1)
+        records, token = self._tokens.cut(
+            call.method, filters, rows, size, lambda row: (row.svm_id,)
         )
-        token = ""
-        if len(records) > size:
-            records = records[:size]
-            token = self._tokens.make(call.method, filters, (records[-1].svm_id,))
         return fleet_pb2.ListSvmsResponse(
             svms=self._messages((records, waiting, terms)), next_page_token=token
         )

@@ -92,14 +92,9 @@ class KeyServicer:
             expires_at = datetime.fromisoformat(position[0]) if position[0] else None
             after = (expires_at, position[1])
         size = page_size(request.page_size)
-        page, messages = await self._reader.read(_read_page, after, size + 1, self._clock.now())
-        token = ""
-        if len(page) > size:
-            page = page[:size]
-            last = page[-1].key
-            expires = last.expires_at.isoformat() if last.expires_at else None
-            token = self._tokens.make(call.method, (), (expires, last.serial))
-        return key_pb2.ListKeysResponse(keys=messages[:size], next_page_token=token)
+        rows, messages = await self._reader.read(_read_page, after, size + 1, self._clock.now())
+        page, token = self._tokens.cut(call.method, (), rows, size, _position)
+        return key_pb2.ListKeysResponse(keys=messages[: len(page)], next_page_token=token)
 
     async def delete_key(
         self, request: key_pb2.DeleteKeyRequest, call: Call
@@ -179,6 +174,11 @@ def _read_key(connection: Connection, serial: str, now: datetime) -> key_pb2.Key
     if stored is None or not stored.in_storage:
         return None
     return _messages(connection, [stored], now)[0]
+
+
+def _position(stored: StoredKey) -> tuple[str | None, str]:
+    expires_at = stored.key.expires_at
+    return (expires_at.isoformat() if expires_at else None, stored.key.serial)
 
 
 def _read_page(

@@ -144,11 +144,8 @@ class LicenseServicer:
         position = self._tokens.read(call.method, (), request.page_token)
         size = page_size(request.page_size)
         before = position[0] if position else None
-        page = await self._reader.read(page_of_tasks, before, size + 1)
-        token = ""
-        if len(page) > size:
-            page = page[:size]
-            token = self._tokens.make(call.method, (), (page[-1].number,))
+        rows = await self._reader.read(page_of_tasks, before, size + 1)
+        page, token = self._tokens.cut(call.method, (), rows, size, lambda row: (row.number,))
         return license_pb2.ListTasksResponse(
             tasks=[task_message(task) for task in page], next_page_token=token
         )
@@ -164,11 +161,8 @@ class LicenseServicer:
         after = position[0] if position else ""
         if not await self._reader.read(load_tasks, [request.task_id]):
             raise task_not_found(request.task_id)
-        page = await self._reader.read(page_of_outcomes, request.task_id, state, after, size + 1)
-        token = ""
-        if len(page) > size:
-            page = page[:size]
-            token = self._tokens.make(call.method, filters, (page[-1].svm_id,))
+        rows = await self._reader.read(page_of_outcomes, request.task_id, state, after, size + 1)
+        page, token = self._tokens.cut(call.method, filters, rows, size, lambda row: (row.svm_id,))
         return license_pb2.ListOutcomesResponse(
             outcomes=[outcome_message(outcome) for outcome in page], next_page_token=token
         )

@@ -47,10 +47,10 @@ class ReportServicer:
                 (number for number, row in enumerate(rows, 1) if row.key.serial == position[0]),
                 len(rows),
             )
-        page = rows[start : start + page_size(request.page_size)]
-        token = ""
-        if start + len(page) < len(rows):
-            token = self._tokens.make(call.method, (), (page[-1].key.serial,))
+        size = page_size(request.page_size)
+        page, token = self._tokens.cut(
+            call.method, (), rows[start:], size, lambda row: (row.key.serial,)
+        )
         return report_pb2.GetKeyUsageResponse(
             keys=[
                 usage_message(row, keys[row.key.serial], known.get(row.key.serial), now)
@@ -67,11 +67,10 @@ class ReportServicer:
         position = self._tokens.read(call.method, filters, request.page_token)
         size = page_size(request.page_size)
         after = position[0] if position else ""
-        holders = await self._reader.read(answer_holders, request.key_serial, after, size + 1)
-        token = ""
-        if len(holders) > size:
-            holders = holders[:size]
-            token = self._tokens.make(call.method, filters, (holders[-1].svm_id,))
+        rows = await self._reader.read(answer_holders, request.key_serial, after, size + 1)
+        holders, token = self._tokens.cut(
+            call.method, filters, rows, size, lambda row: (row.svm_id,)
+        )
         return report_pb2.ListKeyHoldersResponse(holders=holders, next_page_token=token)
 
     async def forecast_coverage(
