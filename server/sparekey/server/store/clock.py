@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 
-from sqlalchemy import Connection, select
-from sqlalchemy.dialects import sqlite
+from sqlalchemy import Connection
 
-from sparekey.server.store import schema
+from sparekey.server.store.facts import read_fact, write_fact
 
 ROLLBACK = timedelta(minutes=5)
 """A clock that is behind its mark by more than this was set back."""
@@ -26,7 +25,7 @@ def raise_high_water(connection: Connection, now: datetime) -> None:
     """Note how far the clock has come; it never goes back."""
     known = high_water(connection)
     if known is None or known < now:
-        _write(connection, _MARK, now.isoformat())
+        write_fact(connection, _MARK, now.isoformat())
 
 
 def clock_went_back(connection: Connection, now: datetime) -> datetime | None:
@@ -37,12 +36,12 @@ def clock_went_back(connection: Connection, now: datetime) -> datetime | None:
 
 def rollback_told(connection: Connection) -> bool:
     """Whether the history says already that the clock went back."""
-    return _value(connection, _TOLD) == "yes"
+    return read_fact(connection, _TOLD) == "yes"
 
 
 def note_rollback_told(connection: Connection, *, told: bool) -> None:
     """Note whether the history says so."""
-    _write(connection, _TOLD, "yes" if told else "no")
+    write_fact(connection, _TOLD, "yes" if told else "no")
 
 
 def limits_checked_at(connection: Connection) -> datetime | None:
@@ -52,22 +51,9 @@ def limits_checked_at(connection: Connection) -> datetime | None:
 
 def note_limits_checked(connection: Connection, now: datetime) -> None:
     """Note that it was now."""
-    _write(connection, _CHECKED, now.isoformat())
+    write_fact(connection, _CHECKED, now.isoformat())
 
 
 def _read(connection: Connection, name: str) -> datetime | None:
-    value = _value(connection, name)
+    value = read_fact(connection, name)
     return datetime.fromisoformat(value) if value else None
-
-
-def _value(connection: Connection, name: str) -> str | None:
-    query = select(schema.facts.c.value).where(schema.facts.c.name == name)
-    value: str | None = connection.scalar(query)
-    return value
-
-
-def _write(connection: Connection, name: str, value: str) -> None:
-    statement = sqlite.insert(schema.facts).values(name=name, value=value)
-    connection.execute(
-        statement.on_conflict_do_update(index_elements=("name",), set_={"value": value})
-    )

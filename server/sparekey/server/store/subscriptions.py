@@ -15,13 +15,13 @@ from sparekey.licensing.keys import KeyKind
 from sparekey.licensing.modes import BLOCK_GRACE
 from sparekey.licensing.subscriptions import Subscription, SubscriptionState
 from sparekey.server.store import schema
+from sparekey.server.store.facts import read_fact, write_fact
 from sparekey.server.store.transaction import batches
 
 _subscriptions = schema.subscriptions
 _graces = schema.block_graces
 _keys = schema.keys
 _held = schema.held_keys
-_facts = schema.facts
 _MICROSECOND = timedelta(microseconds=1)
 _USUAL_GRACE = "block_grace"
 
@@ -113,18 +113,13 @@ def save_block_grace(connection: Connection, serial: str, grace: timedelta) -> N
 
 def load_usual_block_grace(connection: Connection) -> timedelta:
     """For how long any other blocked key works on."""
-    query = select(_facts.c.value).where(_facts.c.name == _USUAL_GRACE)
-    value: str | None = connection.scalar(query)
+    value = read_fact(connection, _USUAL_GRACE)
     return BLOCK_GRACE if value is None else int(value) * _MICROSECOND
 
 
 def save_usual_block_grace(connection: Connection, grace: timedelta) -> None:
     """Write for how long it does."""
-    value = str(grace // _MICROSECOND)
-    statement = sqlite.insert(_facts).values(name=_USUAL_GRACE, value=value)
-    connection.execute(
-        statement.on_conflict_do_update(index_elements=("name",), set_={"value": value})
-    )
+    write_fact(connection, _USUAL_GRACE, str(grace // _MICROSECOND))
 
 
 def _stored(row: Row[Any]) -> StoredSubscription:
