@@ -13,7 +13,8 @@ from datetime import UTC, datetime, timedelta
 from itertools import chain
 from typing import Any
 
-from sqlalchemy import Connection, Delete, Insert, Select, Update
+from sqlalchemy import Connection, Delete, Insert, Select, Table, Update
+from sqlalchemy.dialects import sqlite
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -40,6 +41,16 @@ def read_instant(stored: int | None) -> datetime | None:
 def read_set_instant(stored: int) -> datetime:
     """A stored instant that is always set, in UTC."""
     return _EPOCH + timedelta(microseconds=stored)
+
+
+def upsert(table: Table, key: Sequence[str], changing: Sequence[str]) -> Insert:
+    """An insert that changes some columns where a row with the same key is there.
+
+    The same words in SQLite and PostgreSQL, but no part of the generic insert.
+    """
+    statement = sqlite.insert(table)
+    changes = {name: statement.excluded[name] for name in changing}
+    return statement.on_conflict_do_update(index_elements=key, set_=changes)
 
 
 class BulkInsert:

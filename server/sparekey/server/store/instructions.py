@@ -7,13 +7,12 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Insert, and_, bindparam, select, text, update
-from sqlalchemy.dialects import sqlite
+from sqlalchemy import ColumnElement, Connection, and_, bindparam, select, text, update
 
 from sparekey.licensing.keyring import Role, Slot
 from sparekey.licensing.keys import KeyType
 from sparekey.server.store import schema
-from sparekey.server.store.bulk import BulkInsert, Lookup
+from sparekey.server.store.bulk import BulkInsert, Lookup, upsert
 
 _instructions = schema.instructions
 
@@ -132,17 +131,8 @@ def _withdraw(connection: Connection, which: ColumnElement[bool]) -> list[Stored
 
 
 _KEY = ("svm_id", "type", "role")
-_COLUMNS = (*_KEY, "version", "action", "serial", "task_id", "state")
-
-
-def _upsert() -> Insert:
-    # The same words in SQLite and PostgreSQL, but no part of the generic insert.
-    statement = sqlite.insert(_instructions)
-    changes = {name: statement.excluded[name] for name in _COLUMNS if name not in _KEY}
-    return statement.on_conflict_do_update(index_elements=_KEY, set_=changes)
-
-
-_UPSERT = BulkInsert(_upsert(), _COLUMNS)
+_REST = ("version", "action", "serial", "task_id", "state")
+_UPSERT = BulkInsert(upsert(_instructions, _KEY, _REST), (*_KEY, *_REST))
 
 
 def _values(instruction: StoredInstruction) -> tuple[object, ...]:

@@ -7,8 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Insert, bindparam, delete, select, update
-from sqlalchemy.dialects import sqlite
+from sqlalchemy import Connection, bindparam, delete, select, update
 
 from sparekey.licensing.guests import GuestMix, HostCpu
 from sparekey.licensing.keyring import EMPTY, HeldKey, Keyring, Role, Slot
@@ -22,6 +21,7 @@ from sparekey.server.store.bulk import (
     read_instant,
     read_set_instant,
     stored_instant,
+    upsert,
 )
 from sparekey.server.store.keys import StoredKey, load_keys
 
@@ -134,13 +134,7 @@ _COLUMNS = (
 )
 
 
-def _save() -> Insert:
-    statement = sqlite.insert(_svms)
-    changes = {name: statement.excluded[name] for name in _COLUMNS}
-    return statement.on_conflict_do_update(index_elements=("id",), set_=changes)
-
-
-_SAVE = BulkInsert(_save(), ("id", *_COLUMNS))
+_SAVE = BulkInsert(upsert(_svms, ("id",), _COLUMNS), ("id", *_COLUMNS))
 _UPDATE_SEEN = BulkChange(
     update(_svms).where(_svms.c.id == bindparam("svm")).values(last_seen_at=bindparam("seen_at")),
     ("seen_at", "svm"),
@@ -150,8 +144,7 @@ _DELETE_HELD = BulkChange(
     delete(_held).where(*(_held.c[name] == bindparam(f"of_{name}") for name in _HELD_SLOT)),
     tuple(f"of_{name}" for name in _HELD_SLOT),
 )
-_HELD_COLUMNS = (
-    *_HELD_SLOT,
+_HELD_REST = (
     "serial",
     "kind",
     "edition",
@@ -161,15 +154,8 @@ _HELD_COLUMNS = (
     "ended_at",
     "blocked_at",
 )
-
-
-def _save_held() -> Insert:
-    statement = sqlite.insert(_held)
-    changes = {name: statement.excluded[name] for name in _HELD_COLUMNS if name not in _HELD_SLOT}
-    return statement.on_conflict_do_update(index_elements=_HELD_SLOT, set_=changes)
-
-
-_SAVE_HELD = BulkInsert(_save_held(), _HELD_COLUMNS)
+_HELD_COLUMNS = (*_HELD_SLOT, *_HELD_REST)
+_SAVE_HELD = BulkInsert(upsert(_held, _HELD_SLOT, _HELD_REST), _HELD_COLUMNS)
 
 
 def save_svms(connection: Connection, records: Sequence[SvmRecord]) -> None:

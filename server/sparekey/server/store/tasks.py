@@ -7,15 +7,14 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Insert, Row, bindparam, insert, select, text, update
-from sqlalchemy.dialects import sqlite
+from sqlalchemy import Connection, Row, bindparam, insert, select, text, update
 
 from sparekey.licensing.advice import Advice
 from sparekey.licensing.keyring import Role
 from sparekey.licensing.refusals import Refusal
 from sparekey.licensing.tasks import OutcomeState, TaskState
 from sparekey.server.store import schema
-from sparekey.server.store.bulk import BulkChange, BulkInsert, stored_instant
+from sparekey.server.store.bulk import BulkChange, BulkInsert, stored_instant, upsert
 from sparekey.server.store.transaction import batches
 
 _tasks = schema.tasks
@@ -103,15 +102,9 @@ _OUTCOME_COLUMNS = (
 _INSERT_OUTCOMES = BulkInsert(insert(_outcomes), _OUTCOME_COLUMNS)
 
 
-def _update_outcomes() -> Insert:
-    # Every outcome is there from its task's start, with its advice, which stays.
-    statement = sqlite.insert(_outcomes)
-    moving = ("state", "reason", "finished_at", "instruction_version")
-    changes = {name: statement.excluded[name] for name in moving}
-    return statement.on_conflict_do_update(index_elements=("task_id", "svm_id"), set_=changes)
-
-
-_UPDATE_OUTCOMES = BulkInsert(_update_outcomes(), _OUTCOME_COLUMNS)
+# Every outcome is there from its task's start, with its advice, which stays.
+_MOVING = ("state", "reason", "finished_at", "instruction_version")
+_UPDATE_OUTCOMES = BulkInsert(upsert(_outcomes, ("task_id", "svm_id"), _MOVING), _OUTCOME_COLUMNS)
 _MOVE_COUNTS = BulkChange(
     update(_tasks)
     .where(_tasks.c.id == bindparam("of_task"))
