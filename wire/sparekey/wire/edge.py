@@ -24,7 +24,7 @@ from google.protobuf.message_factory import GetMessageClass
 
 from sparekey.v1 import error_pb2
 from sparekey.wire.callers import Caller, Gate, OpenGate
-from sparekey.wire.errors import DETAILS_KEY, CallRefused
+from sparekey.wire.errors import DETAILS_KEY, CallRefused, invalid_fields
 from sparekey.wire.field_rules import violations
 
 MAX_REQUEST_BYTES = 64 * 1024
@@ -190,8 +190,7 @@ def _read(request_class: type[Message], encoded: bytes) -> Message:
     request = _decode(request_class, encoded)
     found = violations(request)
     if found:
-        listed = "; ".join(f"{violation.field} {violation.problem}" for violation in found)
-        raise CallRefused(error_pb2.ERROR_REASON_INVALID_FIELD, listed, violations=found)
+        raise invalid_fields(found)
     return request
 
 

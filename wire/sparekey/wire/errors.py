@@ -236,3 +236,12 @@ def read_problem(error: grpc.RpcError) -> CallProblem:
         metadata=dict(info.metadata),
         retry_after=retry_after,
     )
+
+
+def invalid_fields(violations: Sequence[FieldViolation]) -> CallRefused:
+    """The refusal of a message for its fields; all of them are told at once."""
+    return CallRefused(
+        error_pb2.ERROR_REASON_INVALID_FIELD,
+        "; ".join(f"{one.field} {one.problem}" for one in violations),
+        violations=violations,
+    )

@@ -13,8 +13,7 @@ from sparekey.activation.fake.records import KeyProperties
 from sparekey.activation.fake.subscriptions import Subscription, SubscriptionState
 from sparekey.activation.v1 import activation_pb2
 from sparekey.licensing.keys import KeyKind
-from sparekey.v1 import error_pb2
-from sparekey.wire.errors import CallRefused, FieldViolation
+from sparekey.wire.errors import FieldViolation, invalid_fields
 from sparekey.wire.licensing_messages import EDITIONS_READ, KEY_KINDS_READ, KEY_TYPES_READ
 from sparekey.wire.timestamps import from_duration, instant_or_none
 
@@ -31,8 +30,7 @@ def refuse(found: Iterable[FieldViolation]) -> None:
     """Refuse the call if there is any violation; all are reported at once."""
     listed = tuple(found)
     if listed:
-        message = "; ".join(f"{violation.field} {violation.problem}" for violation in listed)
-        raise CallRefused(error_pb2.ERROR_REASON_INVALID_FIELD, message, violations=listed)
+        raise invalid_fields(listed)
 
 
 def installation_violations(installation_id: str) -> list[FieldViolation]:

@@ -9,7 +9,7 @@ from sparekey.server.link.reporting import Taken
 from sparekey.server.store.instructions import Action, StoredInstruction
 from sparekey.v1 import agent_pb2, error_pb2
 from sparekey.wire.callers import Caller
-from sparekey.wire.errors import CallRefused, FieldViolation
+from sparekey.wire.errors import CallRefused, FieldViolation, invalid_fields
 from sparekey.wire.field_rules import CLUSTER, SVM_ID
 from sparekey.wire.licensing_messages import slot_message
 from sparekey.wire.timestamps import to_duration, to_timestamp
@@ -89,11 +89,7 @@ def _too_high(numbers: Iterable[tuple[str, int]]) -> Iterator[FieldViolation]:
 
 def _refuse(violations: Sequence[FieldViolation]) -> None:
     if violations:
-        raise CallRefused(
-            error_pb2.ERROR_REASON_INVALID_FIELD,
-            "; ".join(f"{one.field} {one.problem}" for one in violations),
-            violations=violations,
-        )
+        raise invalid_fields(violations)
 
 
 def welcome(

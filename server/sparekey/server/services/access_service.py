@@ -22,9 +22,9 @@ from sparekey.server.store.access import page_of_certificates, page_of_tokens
 from sparekey.server.store.access_records import TokenKind, TokenRecord
 from sparekey.server.store.reader import Reader
 from sparekey.server.store.writer import Writer
-from sparekey.v1 import access_pb2, error_pb2
+from sparekey.v1 import access_pb2
 from sparekey.wire.edge import Call
-from sparekey.wire.errors import CallRefused, FieldViolation
+from sparekey.wire.errors import FieldViolation, invalid_fields
 from sparekey.wire.timestamps import from_duration
 
 _JOIN_LIFETIME = timedelta(hours=1)
@@ -59,12 +59,7 @@ class AccessServicer:
         )
         role = access_pb2.Role.Name(request.role).removeprefix("ROLE_")
         if request.clusters and request.role == access_pb2.ROLE_ADMIN:
-            problem = FieldViolation("clusters", "must be empty for an admin")
-            raise CallRefused(
-                error_pb2.ERROR_REASON_INVALID_FIELD,
-                f"{problem.field} {problem.problem}",
-                violations=[problem],
-            )
+            raise invalid_fields([FieldViolation("clusters", "must be empty for an admin")])
         return await self._create(
             TokenKind.OPERATOR,
             call,

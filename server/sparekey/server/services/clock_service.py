@@ -14,9 +14,8 @@ from sparekey.server.store.commits import CommitFeed, Subscription
 from sparekey.server.store.instructions import svms_with_pending
 from sparekey.server.store.reader import Reader
 from sparekey.testing.v1 import clock_pb2
-from sparekey.v1 import error_pb2
 from sparekey.wire.edge import Call
-from sparekey.wire.errors import CallRefused, FieldViolation
+from sparekey.wire.errors import FieldViolation, invalid_fields
 from sparekey.wire.timestamps import from_duration, from_timestamp, to_timestamp
 
 _FIRST, _LAST = datetime(1970, 1, 1, tzinfo=UTC), datetime(9000, 1, 1, tzinfo=UTC)
@@ -98,10 +97,6 @@ def _in_range(field: str, instant: datetime, by: Duration | None = None) -> date
     """
     span = timedelta() if by is None else from_duration(by)
     if instant < _FIRST or instant > _LAST - span:
-        violation = FieldViolation(field, "must leave the clock between the years 1970 and 9000")
-        raise CallRefused(
-            error_pb2.ERROR_REASON_INVALID_FIELD,
-            f"{violation.field} {violation.problem}",
-            violations=[violation],
-        )
+        problem = "must leave the clock between the years 1970 and 9000"
+        raise invalid_fields([FieldViolation(field, problem)])
     return instant + span
