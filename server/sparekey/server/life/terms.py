@@ -10,6 +10,7 @@ from sqlalchemy import Connection
 
 from sparekey.licensing.modes import BLOCK_GRACE
 from sparekey.licensing.subscriptions import Subscription
+from sparekey.licensing.walking import KeyTerms
 from sparekey.server.store.subscriptions import (
     load_block_graces,
     load_subscriptions,
@@ -32,6 +33,11 @@ class Terms:
     block_graces: Mapping[str, timedelta] = field(default_factory=dict)
     void_svms: frozenset[str] = frozenset()
     block_grace: timedelta = BLOCK_GRACE
+
+    @property
+    def of_keys(self) -> KeyTerms:
+        """What concerns keys, without the SVMs whose keys are void."""
+        return KeyTerms(self.subscriptions, self.block_graces, self.block_grace)
 
 
 NO_TERMS = Terms()

@@ -13,7 +13,6 @@ from sparekey.licensing.outlook import tell_outlook, tell_present
 from sparekey.licensing.refusals import explain
 from sparekey.licensing.settling import settle
 from sparekey.licensing.story import Sentence, ToldChange, tell_change
-from sparekey.licensing.walking import KeyTerms
 from sparekey.server.fleet.changes import svm_not_found
 from sparekey.server.life.terms import load_terms
 from sparekey.server.store.events import newest_events_of_keys, newest_events_of_svm
@@ -86,7 +85,7 @@ def explain_svm(connection: Connection, svm_id: str, now: datetime) -> Explanati
         record.host_cpu,
         void=svm_id in known.void_svms,
     )
-    terms = KeyTerms(known.subscriptions, known.block_graces, known.block_grace)
+    terms = known.of_keys
     of_svm = newest_events_of_svm(connection, svm_id, _KINDS, _LONGEST + 1)
     held = sorted({one.key.serial for one in record.keyring.slots.values()})
     of_keys = newest_events_of_keys(connection, held, tuple(_TOLD_OF_KEYS), _LONGEST + 1)

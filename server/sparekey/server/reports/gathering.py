@@ -11,7 +11,7 @@ from sqlalchemy import Connection
 from sparekey.licensing.forecast import Forecast, SvmSituation, forecast
 from sparekey.licensing.key_usage import Holdings, UsageRow, count_holdings, usage_rows
 from sparekey.licensing.renewal_plan import RenewalPlan, StorageKey, plan_renewal
-from sparekey.licensing.walking import AddGuests, BlockKey, EndKey, KeyTerms, WhatIf
+from sparekey.licensing.walking import AddGuests, BlockKey, EndKey, WhatIf
 from sparekey.server.life.terms import load_terms
 from sparekey.server.store.guests import units_in_use
 from sparekey.server.store.instructions import load_pending, svms_with_pending
@@ -54,7 +54,9 @@ def answer_forecast(connection: Connection, question: Question) -> Forecast:
     reader = SituationReader(connection, question.now)
     svms = _situations(connection, reader, question.cluster, question.now)
     _check(connection, question.what_if, svms, reader.keys)
-    return forecast(svms, question.now, question.until, question.what_if, key_terms(connection))
+    return forecast(
+        svms, question.now, question.until, question.what_if, load_terms(connection).of_keys
+    )
 
 
 def answer_plan(connection: Connection, question: Question) -> tuple[RenewalPlan, int]:
@@ -77,7 +79,7 @@ def answer_plan(connection: Connection, question: Question) -> tuple[RenewalPlan
         question.now,
         question.until,
         question.what_if,
-        key_terms(connection),
+        load_terms(connection).of_keys,
     )
     return plan, len(of_cluster)
 
@@ -91,12 +93,6 @@ def answer_usage(
     keys = {one.key.serial: one for one in storage_keys(connection)} | reader.keys
     rows = usage_rows([one.key for one in keys.values()], _holdings(connection, svms, now), now)
     return rows, keys, load_stored_subscriptions(connection)
-
-
-def key_terms(connection: Connection) -> KeyTerms:
-    """What providers and issuers say of keys."""
-    terms = load_terms(connection)
-    return KeyTerms(terms.subscriptions, terms.block_graces, terms.block_grace)
 
 
 def _holdings(connection: Connection, svms: Sequence[SvmSituation], now: datetime) -> Holdings:
