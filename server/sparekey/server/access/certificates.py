@@ -11,6 +11,7 @@ from google.protobuf.message import Message
 
 from sparekey.certificates.authority import Issued
 from sparekey.server.access.messages import certificate_message
+from sparekey.server.access.refusals import certificate_revoked, svm_banned
 from sparekey.server.store.access import (
     add_certificate,
     banned_among,
@@ -58,18 +59,11 @@ def enroll(transaction: Transaction, requests: Sequence[Enrollment]) -> list[Iss
 
 def _enroll(transaction: Transaction, request: Enrollment) -> Issued | CallRefused:
     if banned_among(transaction.connection, [request.svm_id]):
-        return CallRefused(
-            error_pb2.ERROR_REASON_SVM_BANNED,
-            f"the SVM {request.svm_id} is banned; ask an admin to let it in again",
-            metadata={"svm_id": request.svm_id},
-        )
+        return svm_banned(request.svm_id)
     if request.token_digest is None:
         shown = certificate_by_serial(transaction.connection, request.renewed_serial)
         if shown is not None and shown.revoked_at is not None:
-            return CallRefused(
-                error_pb2.ERROR_REASON_CERTIFICATE_REVOKED,
-                "the certificate was revoked; enroll anew with a join token for this SVM",
-            )
+            return certificate_revoked()
     else:
         token = token_by_digest(transaction.connection, request.token_digest)
         if token is None or (problem := _problem(transaction, request, token)) is not None:

@@ -16,9 +16,9 @@ from sparekey.certificates.identity import SvmIdentity, parse_identity
 from sparekey.runtime.clock import Clock
 from sparekey.server.access.book import AccessBook, secret_digest
 from sparekey.server.access.limits import Allowance, Limits, OpenStreams, Turns
+from sparekey.server.access.refusals import certificate_revoked, svm_banned
 from sparekey.server.access.roles import BY_CLUSTER, ROLES
 from sparekey.v1 import error_pb2
-from sparekey.v1.error_pb2 import ErrorReason
 from sparekey.wire.callers import LOCAL_CALLER, Caller, Role
 from sparekey.wire.errors import CallRefused
 
@@ -189,16 +189,9 @@ class AccessGate:
                 raise _unauthenticated("the token is over or was revoked; ask an admin for another")
             return
         if caller.certificate_serial in self._book.revoked:
-            raise _unauthenticated(
-                "the certificate was revoked; enroll anew with a join token for this SVM",
-                error_pb2.ERROR_REASON_CERTIFICATE_REVOKED,
-            )
-        if caller.svm_id in self._book.banned:
-            raise CallRefused(
-                error_pb2.ERROR_REASON_SVM_BANNED,
-                f"the SVM {caller.svm_id} is banned; ask an admin to let it in again",
-                metadata={"svm_id": caller.svm_id or ""},
-            )
+            raise certificate_revoked()
+        if caller.svm_id is not None and caller.svm_id in self._book.banned:
+            raise svm_banned(caller.svm_id)
         # The handshake has looked too, but a connection can outlast its certificate.
         if (caller.expires_at or 0) <= self._certificate_time():
             raise _unauthenticated("the certificate is over; renew it and connect again")
@@ -244,8 +237,5 @@ def _bearer(context: grpc.aio.ServicerContext[Any, Any]) -> str | None:
     return None
 
 
-def _unauthenticated(
-    message: str,
-    reason: ErrorReason.ValueType = error_pb2.ERROR_REASON_UNAUTHENTICATED,
-) -> CallRefused:
-    return CallRefused(reason, message)
+def _unauthenticated(message: str) -> CallRefused:
+    return CallRefused(error_pb2.ERROR_REASON_UNAUTHENTICATED, message)
