@@ -6,8 +6,9 @@ import asyncio
 import contextlib
 import sys
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -18,6 +19,7 @@ from sparekey.agent.keyring_file import KeyringFile
 from sparekey.agent.security import Security
 from sparekey.agent.state_folder import locked_folder, settle_svm_id, settle_trust
 from sparekey.runtime.clock import Clock, SettableClock, SystemClock
+from sparekey.runtime.command_line import run_command
 from sparekey.runtime.logs import configure_logs
 from sparekey.runtime.startup import (
     EXIT_REFUSED,
@@ -205,17 +207,7 @@ def _refuse(sentence: str) -> int:
 
 def main() -> None:
     """Run the program with the arguments of the command line."""
-    try:
-        exit_code: Any = _app(standalone_mode=False)
-    except typer.Abort:
-        exit_code = 130
-    except Exception as error:
-        # The parser's own errors, whichever library it is built on, carry their sentence.
-        sentence = getattr(error, "format_message", None)
-        if sentence is None:
-            raise
-        exit_code = _refuse(f"{sentence().rstrip('.').replace(chr(10), ' ')}; see --help")
-    sys.exit(exit_code or 0)
+    sys.exit(run_command(NAME, partial(_app, standalone_mode=False)))
 
 
 if __name__ == "__main__":

@@ -19,6 +19,9 @@ _PORT = re.compile(r"[0-9]{1,5}")
 EXIT_REFUSED = 2
 """The exit code of a program that did not start."""
 
+EXIT_INTERRUPTED = 130
+"""The exit code of a program that Ctrl-C ended."""
+
 
 class StartupRefused(Exception):
     """The program cannot start; the message is one sentence that says what to do."""
@@ -89,7 +92,7 @@ def run_program(name: str, program: Callable[[], Coroutine[Any, Any, None]]) -> 
         print(f"{name}: {refused}", file=sys.stderr)
         return EXIT_REFUSED
     except KeyboardInterrupt:
-        return 130
+        return EXIT_INTERRUPTED
     return 0
 
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import gc
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from pydantic import ValidationError
 
+from sparekey.runtime.command_line import run_command
 from sparekey.runtime.logs import configure_logs
 from sparekey.runtime.startup import (
     EXIT_REFUSED,
@@ -157,16 +159,5 @@ def _sentence(invalid: ValidationError) -> str:
 
 def main() -> None:
     """Start the program."""
-    try:
-        exit_code: Any = app(prog_name=PROGRAM, standalone_mode=False)
-    except typer.Abort:
-        exit_code = 130
-    except Exception as error:
-        # The parser's own errors, whichever library it is built on, carry their sentence.
-        sentence = getattr(error, "format_message", None)
-        if sentence is None:
-            raise
-        told = sentence().rstrip(".").replace("\n", " ")
-        print(f"{PROGRAM}: {told}; see {PROGRAM} --help", file=sys.stderr)
-        exit_code = EXIT_REFUSED
-    sys.exit(exit_code or 0)
+    command = partial(app, prog_name=PROGRAM, standalone_mode=False)
+    sys.exit(run_command(PROGRAM, command, see=f"{PROGRAM} --help"))

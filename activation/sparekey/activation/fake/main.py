@@ -6,6 +6,7 @@ import tempfile
 from collections.abc import Sequence
 from contextlib import ExitStack
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
 from random import Random
 from typing import Annotated, Any
@@ -13,9 +14,9 @@ from typing import Annotated, Any
 import typer
 
 from sparekey.activation.fake.knobs import FLAGS, faults_help
+from sparekey.runtime.command_line import run_command
 from sparekey.runtime.logs import configure_logs
 from sparekey.runtime.startup import (
-    EXIT_REFUSED,
     StartupRefused,
     announce,
     parse_address,
@@ -105,16 +106,10 @@ def _temporary_folder(stack: ExitStack) -> Path:
 def run(arguments: Sequence[str]) -> int:
     """Run the program with the arguments; return its exit code."""
     command = typer.main.get_command(app)
-    try:
-        result = command.main(list(arguments), prog_name=PROGRAM, standalone_mode=False)
-    except Exception as error:
-        # By what it can do: releases of Typer differ in the class of a usage error.
-        say = getattr(error, "format_message", None)
-        if say is None:
-            raise
-        print(f"{PROGRAM}: {say().rstrip('.')}; see --help", file=sys.stderr)
-        return EXIT_REFUSED
-    return result if isinstance(result, int) else 0
+    return run_command(
+        PROGRAM,
+        partial(command.main, list(arguments), prog_name=PROGRAM, standalone_mode=False),
+    )
 
 
 def main() -> None:
