@@ -8,20 +8,19 @@ protocol and holds what it is given. It asks no rule, checks no signature and ke
 from __future__ import annotations
 
 import asyncio
+import time
+from functools import lru_cache
 from typing import Any
 
 import grpc.aio
+from google.protobuf.timestamp_pb2 import Timestamp
 
 from bench.world import World
 from sparekey.agent.channels import open_channel
-from sparekey.agent.verified_keys import read_verified
-from sparekey.licensing.keyring import HeldKey
-from sparekey.runtime.clock import SystemClock
+from sparekey.licensing.key_files import TrustedSigners
+from sparekey.licensing.keyring import HeldKey, Slot
 from sparekey.v1 import agent_pb2, agent_pb2_grpc, keyring_pb2
-from sparekey.wire.licensing_messages import held_key_message, read_slot
-from sparekey.wire.timestamps import to_timestamp
-
-_clock = SystemClock()
+from sparekey.wire.licensing_messages import ROLES_READ, held_key_message
 
 
 class StandIn:
@@ -31,7 +30,8 @@ class StandIn:
         self._world = world
         self._svm_id = svm_id
         self._cluster = cluster
-        self._keyring = keyring_pb2.Keyring()
+        self._held: dict[tuple[int, int], keyring_pb2.HeldKey] = {}
+        self._revision = 0
         self._sequence = 1
         self.accepted = asyncio.Event()
         """Set while the server has said that it has all that was reported."""
@@ -44,62 +44,75 @@ class StandIn:
         try:
             hello = agent_pb2.Hello(svm_id=self._svm_id, boot_id="bench")
             await stream.write(agent_pb2.ConnectRequest(hello=hello))
-            await stream.write(agent_pb2.ConnectRequest(report=self._first_report()))
+            await stream.write(self._first_report())
             while (frame := await stream.read()) is not grpc.aio.EOF:
                 assert isinstance(frame, agent_pb2.ConnectResponse)
                 if frame.HasField("push"):
-                    report = self._follow(frame.push)
-                    await stream.write(agent_pb2.ConnectRequest(report=report))
+                    await stream.write(self._follow(frame.push))
                 elif frame.report_accepted.sequence == self._sequence:
                     self.accepted.set()
         finally:
             await channel.close()
 
-    def _first_report(self) -> agent_pb2.Report:
-        return agent_pb2.Report(
+    def _first_report(self) -> agent_pb2.ConnectRequest:
+        report = agent_pb2.Report(
             sequence=1,
             full=True,
             placement=agent_pb2.Placement(cluster=self._cluster),
             guests=keyring_pb2.GuestMix(servers=5),
             host_cpu=keyring_pb2.HostCpu(processors=2, cores=32),
-            keyring=self._keyring,
+            keyring=keyring_pb2.Keyring(),
             digest=bytes(32),
         )
+        return agent_pb2.ConnectRequest(report=report)
 
-    def _follow(self, push: agent_pb2.Push) -> agent_pb2.Report:
-        del self._keyring.changes[:]
-        results = [self._hold(instruction) for instruction in push.instructions]
+    def _follow(self, push: agent_pb2.Push) -> agent_pb2.ConnectRequest:
         self._sequence += 1
         self.accepted.clear()
-        return agent_pb2.Report(
+        now = Timestamp()
+        now.FromNanoseconds(time.time_ns())
+        changes = [self._hold(instruction, now) for instruction in push.instructions]
+        report = agent_pb2.Report(
             sequence=self._sequence,
-            keyring=self._keyring,
-            results=results,
+            keyring=keyring_pb2.Keyring(
+                revision=self._revision, keys=self._held.values(), changes=changes
+            ),
+            results=[
+                agent_pb2.SlotResult(
+                    slot=instruction.slot,
+                    version=instruction.version,
+                    state=agent_pb2.SLOT_RESULT_STATE_APPLIED,
+                )
+                for instruction in push.instructions
+            ],
             digest=self._sequence.to_bytes(32, "big"),
         )
+        return agent_pb2.ConnectRequest(report=report)
 
-    def _hold(self, instruction: agent_pb2.Instruction) -> agent_pb2.SlotResult:
-        slot = read_slot(instruction.slot)
-        assert slot is not None
-        now = _clock.now()
-        key = read_verified(self._world.trusted, instruction.key_file)
-        held = held_key_message(slot, HeldKey(key, now))
-        keys = [one for one in self._keyring.keys if one.slot != instruction.slot]
-        del self._keyring.keys[:]
-        self._keyring.keys.extend([*keys, held])
-        self._keyring.revision += 1
-        self._keyring.changes.add(
-            revision=self._keyring.revision,
-            changed_at=to_timestamp(now),
+    def _hold(
+        self, instruction: agent_pb2.Instruction, now: Timestamp
+    ) -> keyring_pb2.KeyringChange:
+        slot = instruction.slot
+        replaced = (slot.type, slot.role) in self._held
+        held = keyring_pb2.HeldKey()
+        held.CopyFrom(_as_held(self._world.trusted, instruction.key_file, slot.role))
+        held.installed_at.CopyFrom(now)
+        self._held[slot.type, slot.role] = held
+        self._revision += 1
+        return keyring_pb2.KeyringChange(
+            revision=self._revision,
+            changed_at=now,
             kind=keyring_pb2.KEYRING_CHANGE_KIND_KEY_REPLACED
-            if len(keys) < len(self._keyring.keys) - 1
+            if replaced
             else keyring_pb2.KEYRING_CHANGE_KIND_RESERVE_ADDED,
             reason=keyring_pb2.KEYRING_CHANGE_REASON_REQUESTED,
-            slot=instruction.slot,
-            serial=key.serial,
+            slot=slot,
+            serial=held.serial,
         )
-        return agent_pb2.SlotResult(
-            slot=instruction.slot,
-            version=instruction.version,
-            state=agent_pb2.SLOT_RESULT_STATE_APPLIED,
-        )
+
+
+@lru_cache
+def _as_held(trusted: TrustedSigners, key_file: bytes, role: int) -> keyring_pb2.HeldKey:
+    """What a stand-in says of a key that it holds; all hold the same few keys."""
+    key = trusted.read(key_file)
+    return held_key_message(Slot(key.type, ROLES_READ[role]), HeldKey(key, key.not_before))

@@ -87,10 +87,11 @@ class Keyring:
     EMPTY: ClassVar["Keyring"]
 
     def __post_init__(self) -> None:
-        ordered = {
-            slot: self.slots[slot] for slot in sorted(self.slots, key=_SLOT_ORDER.__getitem__)
-        }
-        object.__setattr__(self, "slots", MappingProxyType(ordered))
+        slots = dict(self.slots)
+        positions = [_SLOT_ORDER[slot] for slot in slots]
+        if positions != sorted(positions):
+            slots = {slot: slots[slot] for slot in sorted(slots, key=_SLOT_ORDER.__getitem__)}
+        object.__setattr__(self, "slots", MappingProxyType(slots))
 
     def __hash__(self) -> int:
         return hash(tuple(self.slots.items()))

@@ -42,7 +42,7 @@ def settle(keyring: Keyring, now: datetime) -> Transition:
 
     Once for a long span gives the same as many times for its parts; a second call changes nothing.
     """
-    if _nothing_due(keyring, now):
+    if not something_due(keyring, now):
         return Transition(keyring)
     changes: list[Change] = []
     while (due := _next_due(keyring, now)) and due.at <= now:
@@ -51,13 +51,13 @@ def settle(keyring: Keyring, now: datetime) -> Transition:
     return Transition(keyring, tuple(changes), settled=len(changes))
 
 
-def _nothing_due(keyring: Keyring, now: datetime) -> bool:
-    """The usual case, cheap to see: no key has ended or was blocked, so none gives way."""
+def something_due(keyring: Keyring, now: datetime) -> bool:
+    """Whether a key has ended or was blocked, so that it may give way; cheap to see."""
     # A loop and no generator: every look at an SVM passes here.
     for held in keyring.slots.values():
         if held.blocked_at is not None or held.key.has_expired_at(now):
-            return False
-    return True
+            return True
+    return False
 
 
 def next_due(keyring: Keyring, now: datetime) -> datetime | None:

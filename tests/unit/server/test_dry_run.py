@@ -155,7 +155,15 @@ def check_run(world: World, order: TaskOrder) -> None:
         assert state == f"OUTCOME_STATE_{outcome.state.name}"
         assert reason.endswith(outcome.reason.name if outcome.reason else "UNSPECIFIED")
         truth = world.svms[one.svm_id].keeper.keyring
-        assert settle(foretold[one.svm_id], world.now).keyring == truth
+        assert _but_installed_at(settle(foretold[one.svm_id], world.now).keyring) == (
+            _but_installed_at(truth)
+        )
+
+
+def _but_installed_at(keyring: Keyring) -> list[tuple[object, ...]]:
+    return [
+        (slot, held.key, held.ended_at, held.blocked_at) for slot, held in keyring.slots.items()
+    ]
 
 
 def planned_keyrings(world: World, order: TaskOrder) -> dict[str, Keyring]:
@@ -168,7 +176,7 @@ def planned_keyrings(world: World, order: TaskOrder) -> dict[str, Keyring]:
             plans = plan_task(connection, workspace, order, world.now).svms
         except CallRefused:
             return {}
-        return {one.svm_id: one.keyring for one in plans}
+        return {svm_id: one.keyring for svm_id, one in plans.items()}
 
     keyrings: dict[str, Keyring] = world.read(plan)
     return keyrings

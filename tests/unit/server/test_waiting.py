@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 from hypothesis import event, given, settings
@@ -184,7 +183,7 @@ def test_R24_R89_what_waits_is_one_for_a_slot_in_order_and_as_foretold(
     waiting: tuple[StoredInstruction, ...] = ()
     version = 0
     for number, role in orders:
-        new = replace(hold(keys[number], role), task_id=f"task-{number}")
+        new = hold(keys[number], role)._replace(task_id=f"task-{number}")
         result, foretold = foresee(keyring, waiting, new, by_serial, NOW)
         if isinstance(result, Refusal):
             event("refused")

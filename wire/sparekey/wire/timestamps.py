@@ -25,7 +25,7 @@ def from_timestamp(timestamp: Timestamp) -> datetime:
     Raises:
         OverflowError: outside the years 1 to 9999.
     """
-    return _EPOCH + timedelta(seconds=timestamp.seconds, microseconds=timestamp.nanos // 1000)
+    return _EPOCH + timedelta(0, timestamp.seconds, timestamp.nanos // 1000)
 
 
 def instant_or_none(message: Message, field: str) -> datetime | None:

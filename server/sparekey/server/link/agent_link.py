@@ -33,6 +33,9 @@ _log = structlog.get_logger()
 _RETURNS_PER_SECOND = 200
 """How many agents a drain asks to come back in a second: about what handshakes allow."""
 
+_BUSY_SPANS = 4
+"""For so many spans more agents may wait to be told of their reports while the server is busy."""
+
 _LIVELY_SPANS = 1.5
 """An agent heard within so many heartbeat spans is alive: a second one is a clone."""
 
@@ -234,11 +237,20 @@ class AgentLink:
     async def _tell_accepted(self) -> None:
         while True:
             await self._something_to_tell.wait()
-            await asyncio.sleep(self.timing.accepted_within.total_seconds())
+            await self._quiet_moment()
             self._something_to_tell.clear()
             told, self._to_tell = self._to_tell, {}
             for session, taken in told.items():
                 session.send_soon(frames.report_accepted(taken))
+
+    async def _quiet_moment(self) -> None:
+        """Leave the time to what somebody waits for, while much is to be written."""
+        span = self.timing.accepted_within.total_seconds()
+        await asyncio.sleep(span)
+        for _ in range(_BUSY_SPANS):
+            if not self._writer.backlog:
+                return
+            await asyncio.sleep(span)
 
     async def tell_time(self, now: datetime, *, patience: timedelta) -> int:
         """Tell following agents the test clock's time; return how many have confirmed.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from sparekey.licensing.keyring import Role, Slot
 from sparekey.licensing.refusals import explain
@@ -94,7 +94,7 @@ class InstructionBook:
         state: OutcomeState,
         result: agent_pb2.SlotResult,
     ) -> None:
-        self._set(replace(stored, state=InstructionState.DONE))
+        self._set(stored._replace(state=InstructionState.DONE))
         reason = REFUSALS_READ.get(result.reason) if state is OutcomeState.REFUSED else None
         if state is OutcomeState.REFUSED:
             transaction.add_event(

@@ -27,7 +27,8 @@ class LinkTiming:
         reconcile: How often everything that waits is looked through.
         persist_seen: How often the times at which agents were heard are written.
         sweep: How often deadlines are looked at.
-        accepted_within: How soon an agent is told that its report is on disk.
+        accepted_within: How soon an agent is told that its report is on disk; up to five
+            such spans while there is much to write.
         report_gap: How soon after one write of a stream's reports the next may
             begin, where nothing in them is urgent.
     """

@@ -35,12 +35,12 @@ def stored_instant(instant: datetime | None) -> int | None:
 
 def read_instant(stored: int | None) -> datetime | None:
     """A stored instant, in UTC."""
-    return None if stored is None else _EPOCH + timedelta(microseconds=stored)
+    return None if stored is None else _EPOCH + timedelta(0, 0, stored)
 
 
 def read_set_instant(stored: int) -> datetime:
     """A stored instant that is always set, in UTC."""
-    return _EPOCH + timedelta(microseconds=stored)
+    return _EPOCH + timedelta(0, 0, stored)
 
 
 def upsert(table: Table, key: Sequence[str], changing: Sequence[str]) -> Insert:

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from enum import Enum
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import ColumnElement, Connection, and_, bindparam, select, text, update
 
-from sparekey.licensing.keyring import Role, Slot
-from sparekey.licensing.keys import KeyType
+from sparekey.licensing.keyring import Slot
 from sparekey.server.store import schema
 from sparekey.server.store.bulk import BulkInsert, Lookup, upsert
+from sparekey.server.store.slots import SLOT_NAMES, SLOTS_NAMED
 
 _instructions = schema.instructions
 
@@ -33,8 +32,7 @@ class InstructionState(Enum):
     WITHDRAWN = "WITHDRAWN"
 
 
-@dataclass(frozen=True, slots=True)
-class StoredInstruction:
+class StoredInstruction(NamedTuple):
     """One slot's newest instruction.
 
     Attributes:
@@ -138,8 +136,7 @@ _UPSERT = BulkInsert(upsert(_instructions, _KEY, _REST), (*_KEY, *_REST))
 def _values(instruction: StoredInstruction) -> tuple[object, ...]:
     return (
         instruction.svm_id,
-        instruction.slot.type.name,
-        instruction.slot.role.name,
+        *SLOT_NAMES[instruction.slot],
         instruction.version,
         instruction.action.name,
         instruction.serial,
@@ -152,7 +149,7 @@ def _stored(row: Sequence[Any]) -> StoredInstruction:
     svm_id, key_type, role, version, action, serial, task_id, state = row
     return StoredInstruction(
         svm_id,
-        Slot(KeyType[key_type], Role[role]),
+        SLOTS_NAMED[key_type, role],
         version,
         Action[action],
         serial,

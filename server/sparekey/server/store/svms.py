@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import lru_cache
 from typing import Any
 
 from sqlalchemy import Connection, bindparam, delete, select, update
 
 from sparekey.licensing.guests import GuestMix, HostCpu
-from sparekey.licensing.keyring import EMPTY, HeldKey, Keyring, Role, Slot
+from sparekey.licensing.keyring import EMPTY, HeldKey, Keyring, Slot
 from sparekey.licensing.keys import Edition, KeyKind, KeyOrigin, KeyType, LicenseKey
-from sparekey.licensing.scopes import AllSvms, OneCluster, PickedSvms, Scope
 from sparekey.server.store import schema
 from sparekey.server.store.bulk import (
     BulkChange,
@@ -24,6 +24,7 @@ from sparekey.server.store.bulk import (
     upsert,
 )
 from sparekey.server.store.keys import StoredKey, load_keys
+from sparekey.server.store.slots import SLOT_NAMES, SLOTS_NAMED
 
 _svms = schema.svms
 _held = schema.held_keys
@@ -54,6 +55,10 @@ class SvmRecord:
     push_stalled: bool = False
 
 
+# A fleet has few different ones, and each is a value that anybody may share.
+guest_mix = lru_cache(GuestMix)
+_host_cpu = lru_cache(HostCpu)
+
 _BY_ID = Lookup(select(_svms).where(_svms.c.id.in_(bindparam("values", expanding=True))))
 _HELD_BY_SVM = Lookup(select(_held).where(_held.c.svm_id.in_(bindparam("values", expanding=True))))
 
@@ -76,22 +81,9 @@ def load_svms(
     """
     records = {row[0]: _record(row) for row in _BY_ID.rows(connection, svm_ids)}
     holding = records if with_keys is None else filter(with_keys, records)
-    _add_keyrings(connection, records, holding, keys)
+    for svm_id, keyring in load_keyrings(connection, holding, keys).items():
+        records[svm_id].keyring = keyring
     return records
-
-
-def load_scope(
-    connection: Connection, scope: Scope, keys: dict[str, StoredKey] | None = None
-) -> dict[str, SvmRecord]:
-    """The SVMs that a scope may select: picked ones by id, else those that are not excluded."""
-    match scope:
-        case PickedSvms(ids):
-            return load_svms(connection, ids, keys)
-        case OneCluster(name):
-            query = select(_svms.c.id).where(~_svms.c.excluded, _svms.c.cluster == name)
-        case AllSvms():
-            query = select(_svms.c.id).where(~_svms.c.excluded)
-    return load_svms(connection, connection.scalars(query), keys)
 
 
 def page_of_svms(
@@ -169,9 +161,7 @@ def save_keyrings(connection: Connection, changed: Iterable[tuple[SvmRecord, Key
     rows: list[tuple[object, ...]] = []
     for record, stored in changed:
         now, before = record.keyring.slots, stored.slots
-        gone.extend(
-            (record.svm_id, slot.type.name, slot.role.name) for slot in before if slot not in now
-        )
+        gone.extend((record.svm_id, *SLOT_NAMES[slot]) for slot in before if slot not in now)
         rows.extend(
             _held_values(record.svm_id, slot, held)
             for slot, held in now.items()
@@ -217,12 +207,16 @@ def reported_key(
     )
 
 
-def _add_keyrings(
-    connection: Connection,
-    records: Mapping[str, SvmRecord],
-    svm_ids: Iterable[str],
-    keys: dict[str, StoredKey] | None,
-) -> None:
+def load_keyrings(
+    connection: Connection, svm_ids: Iterable[str], keys: dict[str, StoredKey] | None = None
+) -> dict[str, Keyring]:
+    """The keys of SVMs by their last reports; SVMs without any are absent.
+
+    Args:
+        connection: Where to read.
+        svm_ids: The SVMs.
+        keys: As for `load_svms`.
+    """
     rows = list(_HELD_BY_SVM.rows(connection, svm_ids))
     known = keys if keys is not None else {}
     missing = {row[_SERIAL] for row in rows} - known.keys()
@@ -230,10 +224,9 @@ def _add_keyrings(
         known.update(load_keys(connection, missing))
     slots: dict[str, dict[Slot, HeldKey]] = {}
     for row in rows:
-        slot = Slot(KeyType[row[1]], Role[row[2]])
+        slot = SLOTS_NAMED[row[1], row[2]]
         slots.setdefault(row[0], {})[slot] = _held_key(row, slot, known.get(row[_SERIAL]))
-    for svm_id, held in slots.items():
-        records[svm_id].keyring = Keyring(held)
+    return {svm_id: Keyring(held) for svm_id, held in slots.items()}
 
 
 _SERIAL = _HELD_COLUMNS.index("serial")
@@ -265,8 +258,7 @@ def _held_values(svm_id: str, slot: Slot, held: HeldKey) -> tuple[object, ...]:
     key = held.key
     return (
         svm_id,
-        slot.type.name,
-        slot.role.name,
+        *SLOT_NAMES[slot],
         key.serial,
         key.kind.name,
         key.edition.name,
@@ -327,9 +319,9 @@ def _record(row: Sequence[Any]) -> SvmRecord:
         registered_at=read_set_instant(registered_at),
         last_seen_at=read_set_instant(last_seen_at),
         cluster=cluster,
-        guests=GuestMix(servers, desktops, unknown),
+        guests=guest_mix(servers, desktops, unknown),
         host_uuid=host_uuid,
-        host_cpu=HostCpu(processors, cores),
+        host_cpu=_host_cpu(processors, cores),
         keyring_revision=keyring_revision,
         report_sequence=report_sequence,
         report_digest=report_digest,

@@ -94,6 +94,11 @@ class Writer:
             await self._task
         await self._target.stop()
 
+    @property
+    def backlog(self) -> int:
+        """How many requests wait for the group that is being written to end."""
+        return len(self._waiting)
+
     async def ended(self) -> None:
         """Return if writing has come to an end by a fault; the server cannot go on then."""
         await self._target.ended()

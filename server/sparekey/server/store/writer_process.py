@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import fcntl
-import gc
 import os
 import pickle  # nosec B403 - over a pipe between our own two processes
 import signal
@@ -24,6 +23,7 @@ from typing import Any, BinaryIO
 
 from sqlalchemy import make_url
 
+from sparekey.runtime.garbage import collect_rarely
 from sparekey.runtime.logs import configure_logs
 from sparekey.runtime.startup import StartupRefused
 from sparekey.server.store.commits import Commit
@@ -132,7 +132,7 @@ def main(url: str, log_level: str, log_form: str) -> int:
             return 1
         engine = connect_database(url)
         writer = GroupWriter(engine)
-        gc.freeze()
+        collect_rarely()
         _send(sink, _READY)
         while content := _read(source):
             runs, now = pickle.loads(content)  # noqa: S301 # nosec B301 - from our own process

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from sparekey.licensing.refusals import Refusal, explain
 from sparekey.licensing.tasks import OutcomeState, TaskState, task_state
@@ -176,7 +176,7 @@ def _give_up(transaction: Transaction, task: TaskRecord, state: OutcomeState) ->
     withdraw_task(transaction.connection, task.task_id)
     changes = OutcomeChanges()
     for outcome in pending_outcomes(transaction.connection, task.task_id):
-        changes.move(outcome.state, replace(outcome, state=state, finished_at=transaction.now))
+        changes.move(outcome.state, outcome._replace(state=state, finished_at=transaction.now))
         transaction.commit.svms.add(outcome.svm_id)
     apply_outcome_changes(transaction, changes)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
@@ -16,13 +16,14 @@ from sparekey.licensing.keyring import Keyring, Role, Slot
 from sparekey.licensing.keys import KeyKind
 from sparekey.licensing.refusals import Refusal
 from sparekey.licensing.scopes import OneCluster, PickedSvms, Scope, resolve
+from sparekey.licensing.settling import something_due
 from sparekey.licensing.subscriptions import in_grace
 from sparekey.licensing.tasks import OutcomeState, predict
 from sparekey.server.access.clusters import refuse_outside
 from sparekey.server.store.instructions import Action, StoredInstruction, load_pending
 from sparekey.server.store.keys import StoredKey, load_keys
 from sparekey.server.store.subscriptions import load_subscriptions
-from sparekey.server.store.svms import SvmRecord, load_scope
+from sparekey.server.store.targets import Target, load_targets
 from sparekey.server.tasks.waiting import foresee
 from sparekey.v1 import error_pb2
 from sparekey.wire.errors import CallRefused
@@ -63,11 +64,11 @@ class TaskOrder:
 class Workspace:
     """SVMs with what waits for them and the keys concerned, as one transaction sees them."""
 
-    svms: dict[str, SvmRecord] = field(default_factory=dict)
+    svms: dict[str, Target] = field(default_factory=dict)
     waiting: dict[str, list[StoredInstruction]] = field(default_factory=dict)
     keys: dict[str, StoredKey] = field(default_factory=dict)
 
-    def add(self, connection: Connection, records: Mapping[str, SvmRecord]) -> None:
+    def add(self, connection: Connection, records: Mapping[str, Target]) -> None:
         """Take in SVMs that are not here yet, with what waits for them."""
         new = records.keys() - self.svms.keys()
         self.svms.update((svm_id, records[svm_id]) for svm_id in new)
@@ -81,12 +82,12 @@ class Workspace:
 
 @dataclass(frozen=True, slots=True)
 class SvmPlan:
-    """What a task will do on one SVM.
+    """What a task will do on an SVM.
 
-    `state` is APPLIED, UNCHANGED or REFUSED: how it will end by the rules.
+    `state` is APPLIED, UNCHANGED or REFUSED: how it will end by the rules. `keyring` is what it
+    leads to; the installation instants in it may be those of another SVM with the same keys.
     """
 
-    svm_id: str
     state: OutcomeState
     keyring: Keyring
     reason: Refusal | None = None
@@ -95,9 +96,9 @@ class SvmPlan:
 
 @dataclass(frozen=True, slots=True)
 class TaskPlan:
-    """What a task will do on each SVM of its scope, by SVM id."""
+    """What a task will do on each SVM of its scope, in the order of their ids."""
 
-    svms: tuple[SvmPlan, ...]
+    svms: Mapping[str, SvmPlan]
     advice: tuple[Advice, ...]
 
 
@@ -142,11 +143,11 @@ def gather(connection: Connection, workspace: Workspace, order: TaskOrder) -> li
     if isinstance(scope, PickedSvms):
         missing = set(scope.ids) - workspace.svms.keys()
         if missing:
-            loaded = load_scope(connection, PickedSvms(tuple(missing)), workspace.keys)
+            loaded = load_targets(connection, PickedSvms(tuple(missing)), workspace.keys)
             workspace.add(connection, loaded)
         candidates = set(scope.ids) & workspace.svms.keys()
     else:
-        loaded = load_scope(connection, scope, workspace.keys)
+        loaded = load_targets(connection, scope, workspace.keys)
         workspace.add(connection, loaded)
         candidates = set(loaded)
     selected, unknown = resolve(
@@ -171,12 +172,43 @@ def gather(connection: Connection, workspace: Workspace, order: TaskOrder) -> li
     return selected
 
 
+class Planner:
+    """Works out what giving a key will do on SVM after SVM.
+
+    Thousands of a cluster hold the same keys beside as many guests. Of those that nothing waits
+    for, neither an instruction nor an instant that has come, one is worked out for all: when a
+    key was installed counts only where a reserve is due.
+    """
+
+    def __init__(self, workspace: Workspace, key: StoredKey, slot: Slot, now: datetime) -> None:
+        self._workspace = workspace
+        self._key = key
+        self._slot = slot
+        self._now = now
+        self._known: dict[Hashable, SvmPlan] = {}
+
+    def plan(self, svm_id: str) -> SvmPlan:
+        """What will happen on one SVM."""
+        target = self._workspace.svms[svm_id]
+        if self._workspace.waiting.get(svm_id) or something_due(target.keyring, self._now):
+            return self._plan(svm_id, target)
+        # Keys by their identity: of a key that only SVMs know each may tell something else.
+        held = [(slot, id(one.key), one.ended_at) for slot, one in target.keyring.slots.items()]
+        alike = (target.guests, *held)
+        found = self._known.get(alike)
+        if found is None:
+            found = self._known[alike] = self._plan(svm_id, target)
+        return found
+
+    def _plan(self, svm_id: str, target: Target) -> SvmPlan:
+        return plan_svm(self._workspace, svm_id, target, self._key, self._slot, self._now)
+
+
 def plan_svm(
-    workspace: Workspace, svm_id: str, key: StoredKey, slot: Slot, now: datetime
+    workspace: Workspace, svm_id: str, target: Target, key: StoredKey, slot: Slot, now: datetime
 ) -> SvmPlan:
     """What giving a key to one SVM will do, beside all that waits for it (R89)."""
-    record = workspace.svms[svm_id]
-    keyring = record.keyring
+    keyring = target.keyring
     if waiting := workspace.waiting.get(svm_id):
         new = action_for(key.key.serial, svm_id, slot, None)
         result, keyring = foresee(keyring, waiting, new, workspace.keys, now)
@@ -184,9 +216,9 @@ def plan_svm(
         result = predict(keyring, (), Instruction(slot, key.key, blocked=key.blocked), now)
         keyring = result.keyring if isinstance(result, Transition) else keyring
     if not isinstance(result, Transition):
-        return SvmPlan(svm_id, OutcomeState.REFUSED, keyring, reason=result)
+        return SvmPlan(OutcomeState.REFUSED, keyring, reason=result)
     state = OutcomeState.APPLIED if result.own_changes else OutcomeState.UNCHANGED
-    return SvmPlan(svm_id, state, keyring, advice=advise(slot, keyring, record.guests, now))
+    return SvmPlan(state, keyring, advice=advise(slot, keyring, target.guests, now))
 
 
 def plan_task(
@@ -202,20 +234,21 @@ def plan_task(
     selected = gather(connection, workspace, order)
     slot = Slot(key.key.type, order.role)
     barred = _in_grace(connection, workspace, order, selected, now)
-    plans = tuple(
-        SvmPlan(
-            svm_id,
+    planner = Planner(workspace, key, slot, now)
+    plans = {
+        svm_id: SvmPlan(
             OutcomeState.REFUSED,
             workspace.svms[svm_id].keyring,
             reason=Refusal.SUBSCRIPTION_IN_GRACE,
         )
         if svm_id in barred
-        else plan_svm(workspace, svm_id, key, slot, now)
+        else planner.plan(svm_id)
         for svm_id in selected
-    )
+    }
     advice: tuple[Advice, ...] = ()
     if not isinstance(order.scope, PickedSvms):
-        advice = installation_advice(plan.keyring for plan in plans)
+        different = {id(plan): plan for plan in plans.values()}
+        advice = installation_advice(plan.keyring for plan in different.values())
     return TaskPlan(plans, advice)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime
 
 from google.protobuf.message import Message
@@ -28,7 +28,7 @@ from sparekey.server.store.requests import (
     match_answer,
     remember_answer,
 )
-from sparekey.server.store.svms import SvmRecord, load_svms, save_svms
+from sparekey.server.store.targets import Target, load_targets, save_versions
 from sparekey.server.store.tasks import (
     OutcomeChanges,
     OutcomeRecord,
@@ -80,7 +80,7 @@ class _Writes:
     outcomes: list[OutcomeRecord] = field(default_factory=list)
     # By SVM and slot, so that only the newest of a batch is written.
     instructions: dict[tuple[str, Slot], StoredInstruction] = field(default_factory=dict)
-    instructed: dict[str, SvmRecord] = field(default_factory=dict)
+    instructed: dict[str, Target] = field(default_factory=dict)
     superseding: OutcomeChanges = field(default_factory=OutcomeChanges)
     answers: list[tuple[Retry, Message]] = field(default_factory=list)
 
@@ -133,8 +133,8 @@ def dry_run(connection: Connection, order: TaskOrder, now: datetime) -> license_
     workspace.keys.update(load_keys(connection, [order.serial]))
     plan = plan_task(connection, workspace, order, now)
     outcomes = [
-        OutcomeRecord("", one.svm_id, one.state, one.reason, one.advice, finished_at=now)
-        for one in plan.svms
+        OutcomeRecord("", svm_id, one.state, one.reason, one.advice, finished_at=now)
+        for svm_id, one in plan.svms.items()
     ]
     counts = Counter(outcome.state for outcome in outcomes)
     task = TaskRecord(
@@ -167,7 +167,8 @@ def _load(connection: Connection, requests: Sequence[StartTask]) -> Workspace:
         for svm_id in request.order.scope.ids
     }
     if picked:
-        workspace.add(connection, load_svms(connection, picked, workspace.keys))
+        targets = load_targets(connection, PickedSvms(tuple(picked)), workspace.keys)
+        workspace.add(connection, targets)
     return workspace
 
 
@@ -181,12 +182,12 @@ def _start(
     now = transaction.now
     slot = Slot(workspace.keys[order.serial].key.type, order.role)
     outcomes = []
-    for svm_plan in plan.svms:
-        if _needs_instruction(workspace, svm_plan):
-            version = _instruct(transaction, workspace, order, slot, svm_plan.svm_id, writes)
+    for svm_id, svm_plan in plan.svms.items():
+        if _needs_instruction(workspace, svm_id, svm_plan):
+            version = _instruct(transaction, workspace, order, slot, svm_id, writes)
             outcome = OutcomeRecord(
                 order.task_id,
-                svm_plan.svm_id,
+                svm_id,
                 OutcomeState.PENDING,
                 advice=svm_plan.advice,
                 instruction_version=version,
@@ -194,7 +195,7 @@ def _start(
         else:
             outcome = OutcomeRecord(
                 order.task_id,
-                svm_plan.svm_id,
+                svm_id,
                 svm_plan.state,
                 svm_plan.reason,
                 svm_plan.advice,
@@ -229,11 +230,11 @@ def _start(
     return task, outcomes
 
 
-def _needs_instruction(workspace: Workspace, plan: SvmPlan) -> bool:
+def _needs_instruction(workspace: Workspace, svm_id: str, plan: SvmPlan) -> bool:
     """Whether the SVM must act. With something waiting, only its own answer tells UNCHANGED."""
     if plan.state is OutcomeState.REFUSED:
         return False
-    return plan.state is OutcomeState.APPLIED or bool(workspace.waiting.get(plan.svm_id))
+    return plan.state is OutcomeState.APPLIED or bool(workspace.waiting.get(svm_id))
 
 
 def _instruct(
@@ -272,7 +273,7 @@ def _instruct(
     if queued.superseded is not None and queued.superseded.task_id is not None:
         _end_early(transaction, queued.superseded, OutcomeState.SUPERSEDED, writes)
     for stored, reason in queued.overtaken:
-        done = replace(stored, state=InstructionState.DONE)
+        done = stored._replace(state=InstructionState.DONE)
         writes.instructions[svm_id, stored.slot] = done
         if stored.task_id is not None:
             ended = OutcomeRecord(
@@ -344,5 +345,5 @@ def _save(transaction: Transaction, writes: _Writes) -> None:
     insert_tasks(connection, writes.tasks)
     insert_outcomes(connection, writes.outcomes)
     save_instructions(connection, list(writes.instructions.values()))
-    save_svms(connection, list(writes.instructed.values()))
+    save_versions(connection, writes.instructed.values())
     apply_outcome_changes(transaction, writes.superseding)

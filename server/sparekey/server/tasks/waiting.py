@@ -7,8 +7,8 @@ of versions, so that a later task sees an earlier one's result (R89).
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
+from typing import NamedTuple
 
 from sparekey.licensing.changes import Transition
 from sparekey.licensing.instructions import Instruction, follow
@@ -90,8 +90,7 @@ def _place(
     return before, behind, waiting[at]
 
 
-@dataclass(frozen=True, slots=True)
-class Queued:
+class Queued(NamedTuple):
     """What waits after one more instruction was put in.
 
     Attributes:

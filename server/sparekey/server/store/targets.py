@@ -1,0 +1,89 @@
+"""What a task needs of the SVMs of its scope; less than their whole rows, since those are many."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection, bindparam, select, update
+
+from sparekey.licensing.guests import GuestMix
+from sparekey.licensing.keyring import EMPTY, Keyring
+from sparekey.licensing.scopes import AllSvms, OneCluster, PickedSvms, Scope
+from sparekey.server.store import schema
+from sparekey.server.store.bulk import BulkChange, Lookup
+from sparekey.server.store.keys import StoredKey
+from sparekey.server.store.svms import guest_mix, load_keyrings
+
+_svms = schema.svms
+
+
+@dataclass(slots=True)
+class Target:
+    """An SVM that a task may be for.
+
+    Attributes:
+        svm_id: The SVM.
+        cluster: Its cluster; empty for none.
+        guests: Its guests by its last report.
+        instruction_version: The highest version given to an instruction for it.
+        keyring: Its keys by its last report.
+    """
+
+    svm_id: str
+    cluster: str
+    guests: GuestMix
+    instruction_version: int
+    keyring: Keyring = EMPTY
+
+
+_TARGETS = select(
+    _svms.c.id,
+    _svms.c.cluster,
+    _svms.c.servers,
+    _svms.c.desktops,
+    _svms.c.unknown,
+    _svms.c.instruction_version,
+)
+_BY_ID = Lookup(_TARGETS.where(_svms.c.id.in_(bindparam("values", expanding=True))))
+_SAVE_VERSION = BulkChange(
+    update(_svms)
+    .where(_svms.c.id == bindparam("svm"))
+    .values(instruction_version=bindparam("version")),
+    ("version", "svm"),
+)
+
+
+def load_targets(
+    connection: Connection, scope: Scope, keys: dict[str, StoredKey]
+) -> dict[str, Target]:
+    """The SVMs that a scope may select: picked ones by id, else those that are not excluded.
+
+    Args:
+        connection: Where to read.
+        scope: The scope.
+        keys: Keys by serial that are loaded already; those that the SVMs hold are added to it.
+    """
+    rows: Iterable[Sequence[Any]]
+    match scope:
+        case PickedSvms(ids):
+            rows = _BY_ID.rows(connection, ids)
+        case OneCluster(name):
+            rows = connection.execute(
+                _TARGETS.where(~_svms.c.excluded, _svms.c.cluster == name)
+            ).all()
+        case AllSvms():
+            rows = connection.execute(_TARGETS.where(~_svms.c.excluded)).all()
+    found = {
+        svm_id: Target(svm_id, cluster, guest_mix(servers, desktops, unknown), version)
+        for svm_id, cluster, servers, desktops, unknown, version in rows
+    }
+    for svm_id, keyring in load_keyrings(connection, found, keys).items():
+        found[svm_id].keyring = keyring
+    return found
+
+
+def save_versions(connection: Connection, targets: Iterable[Target]) -> None:
+    """Write the versions that were given to instructions."""
+    _SAVE_VERSION.run(connection, [(one.instruction_version, one.svm_id) for one in targets])
