@@ -248,7 +248,7 @@ class AgentLink:
         span = self.timing.accepted_within.total_seconds()
         await asyncio.sleep(span)
         for _ in range(_BUSY_SPANS):
-            if not self._writer.backlog:
+            if not self._writer.backlog and not self.pusher.is_busy:
                 return
             await asyncio.sleep(span)
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 from collections.abc import Iterable, Sequence
+from datetime import timedelta
 
 import structlog
 
@@ -31,6 +32,11 @@ _log = structlog.get_logger()
 
 
 _BATCH = 500
+_MOST_UNANSWERED = 1500
+"""With so many pushes unanswered the next wait: sent all at once, their answers come all at once
+too, and the writing stands still before and is behind afterwards."""
+_PATIENCE = timedelta(milliseconds=200)
+"""So long SVMs that do not answer hold up the pushes to others."""
 
 
 class Pusher:
@@ -46,6 +52,8 @@ class Pusher:
         self._woken: set[str] = set()
         self._wake = asyncio.Event()
         self._nonces = itertools.count(1)
+        self._unanswered: set[Session] = set()
+        self._answered = asyncio.Event()
 
     def wake(self, svm_ids: Iterable[str]) -> None:
         """Something may wait for these SVMs."""
@@ -54,10 +62,17 @@ class Pusher:
             self._woken.update(connected)
             self._wake.set()
 
+    @property
+    def is_busy(self) -> bool:
+        """Whether answers are on their way."""
+        return bool(self._unanswered)
+
     def answered(self, session: Session, *, more: bool) -> None:
         """An SVM has answered instructions; `more` says whether others wait for it."""
         session.push_due_at = None
         session.misses = 0
+        self._unanswered.discard(session)
+        self._answered.set()
         if more:
             self.wake([session.svm_id])
 
@@ -68,7 +83,18 @@ class Pusher:
             self._wake.clear()
             woken, self._woken = sorted(self._woken), set()
             for start in range(0, len(woken), _BATCH):
+                await self._few_unanswered()
                 await self._push(woken[start : start + _BATCH])
+
+    async def _few_unanswered(self) -> None:
+        """Return when there is room for more pushes, or none who are waited for seems to answer."""
+        try:
+            async with asyncio.timeout(_PATIENCE.total_seconds()):
+                while len(self._unanswered) > _MOST_UNANSWERED - _BATCH:
+                    self._answered.clear()
+                    await self._answered.wait()
+        except TimeoutError:
+            self._unanswered.clear()
 
     async def look_through(self) -> None:
         """Wake every connected SVM for which something waits: the safety net."""
@@ -80,11 +106,13 @@ class Pusher:
         Returns those that have just become stalled.
         """
         stalled = []
+        self._unanswered.intersection_update(self._sessions)
         for session in self._sessions:
             if session.push_due_at is None or session.push_due_at > now:
                 continue
             session.push_due_at = None
             session.pushed_version = 0
+            self._unanswered.discard(session)
             session.misses += 1
             if session.misses == STALLED_AFTER:
                 stalled.append(session)
@@ -108,6 +136,7 @@ class Pusher:
             if not instructions:
                 continue
             session.pushed_version = instructions[-1].version
+            self._unanswered.add(session)
             frame = frames.push(next(self._nonces), instructions, key_files)
             session.send_soon(frame)
 
