@@ -149,6 +149,7 @@ class AgentLink:
             raise session.ending from None
         finally:
             intake.close()
+            self.pusher.forget(session)
             session.has_ended()
             if self.sessions.remove(session):
                 self._heard[session.svm_id] = self._clock.now()

@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import itertools
 from collections.abc import Iterable, Sequence
-from datetime import timedelta
 
 import structlog
 
@@ -31,20 +30,38 @@ from sparekey.v1 import event_pb2
 _log = structlog.get_logger()
 
 
-_BATCH = 500
-_MOST_UNANSWERED = 1500
-"""With so many pushes unanswered the next wait: sent all at once, their answers come all at once
-too, and the writing stands still before and is behind afterwards."""
-_PATIENCE = timedelta(milliseconds=200)
-"""So long SVMs that do not answer hold up the pushes to others."""
+PORTION = 500
+"""To so many SVMs instructions are read and sent at once."""
+
+MOST_UNANSWERED = 1500
+"""While so many have not answered, further ones wait: sent all at once, their answers would come
+all at once too, and the writing would stand still before and be behind afterwards."""
 
 
 class Pusher:
-    """Sends what waits to the SVMs that are connected."""
+    """Sends what waits to the SVMs that are connected.
+
+    Args:
+        sessions: The streams.
+        reader: Reads what waits.
+        writer: Writes down who does not answer.
+        timing: The link's spans.
+        portion: As `PORTION`.
+        most_unanswered: As `MOST_UNANSWERED`, at least a portion.
+    """
 
     def __init__(
-        self, sessions: Sessions, reader: Reader, writer: Writer, timing: LinkTiming
+        self,
+        sessions: Sessions,
+        reader: Reader,
+        writer: Writer,
+        timing: LinkTiming,
+        *,
+        portion: int = PORTION,
+        most_unanswered: int = MOST_UNANSWERED,
     ) -> None:
+        self._portion = portion
+        self._most_unanswered = most_unanswered
         self._sessions = sessions
         self._reader = reader
         self._writer = writer
@@ -71,10 +88,14 @@ class Pusher:
         """An SVM has answered instructions; `more` says whether others wait for it."""
         session.push_due_at = None
         session.misses = 0
-        self._unanswered.discard(session)
-        self._answered.set()
+        self.forget(session)
         if more:
             self.wake([session.svm_id])
+
+    def forget(self, session: Session) -> None:
+        """Wait for no answer over a stream: it has come, or the stream has ended."""
+        self._unanswered.discard(session)
+        self._answered.set()
 
     async def run(self) -> None:
         """Push until cancelled."""
@@ -82,15 +103,15 @@ class Pusher:
             await self._wake.wait()
             self._wake.clear()
             woken, self._woken = sorted(self._woken), set()
-            for start in range(0, len(woken), _BATCH):
+            for start in range(0, len(woken), self._portion):
                 await self._few_unanswered()
-                await self._push(woken[start : start + _BATCH])
+                await self._push(woken[start : start + self._portion])
 
     async def _few_unanswered(self) -> None:
         """Return when there is room for more pushes, or none who are waited for seems to answer."""
         try:
-            async with asyncio.timeout(_PATIENCE.total_seconds()):
-                while len(self._unanswered) > _MOST_UNANSWERED - _BATCH:
+            async with asyncio.timeout(self._timing.push_patience.total_seconds()):
+                while len(self._unanswered) > self._most_unanswered - self._portion:
                     self._answered.clear()
                     await self._answered.wait()
         except TimeoutError:
@@ -106,13 +127,12 @@ class Pusher:
         Returns those that have just become stalled.
         """
         stalled = []
-        self._unanswered.intersection_update(self._sessions)
         for session in self._sessions:
             if session.push_due_at is None or session.push_due_at > now:
                 continue
             session.push_due_at = None
             session.pushed_version = 0
-            self._unanswered.discard(session)
+            self.forget(session)
             session.misses += 1
             if session.misses == STALLED_AFTER:
                 stalled.append(session)

@@ -24,6 +24,7 @@ class LinkTiming:
             counts as offline.
         hello_deadline: How long a new stream may wait with its Hello.
         push_deadline: How long an SVM may take to answer a push.
+        push_patience: How long SVMs that do not answer hold up the pushes to others.
         reconcile: How often everything that waits is looked through.
         persist_seen: How often the times at which agents were heard are written.
         sweep: How often deadlines are looked at.
@@ -36,6 +37,7 @@ class LinkTiming:
     heartbeat: timedelta = timedelta(seconds=30)
     hello_deadline: timedelta = timedelta(seconds=10)
     push_deadline: timedelta = timedelta(seconds=15)
+    push_patience: timedelta = timedelta(milliseconds=200)
     reconcile: timedelta = timedelta(minutes=3)
     persist_seen: timedelta = timedelta(seconds=60)
     sweep: timedelta = timedelta(seconds=1)
