@@ -30,7 +30,7 @@ from sparekey.v1 import event_pb2
 _log = structlog.get_logger()
 
 
-PORTION = 500
+PORTION = 250
 """To so many SVMs instructions are read and sent at once."""
 
 MOST_UNANSWERED = 1500
