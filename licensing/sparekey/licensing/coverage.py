@@ -92,13 +92,21 @@ def _advice(slot: Slot, keyring: Keyring, mix: GuestMix, now: datetime) -> Itera
         yield Advice.RESERVE_STARTS_LATE
 
 
-def installation_advice(keyrings: Iterable[Keyring]) -> tuple[Advice, ...]:
+def installation_advice(
+    keyrings: Iterable[Keyring], elsewhere: Iterable[tuple[KeyType, Edition]] = ()
+) -> tuple[Advice, ...]:
     """What to look at in the whole installation: MIXED_EDITIONS (R40), MIXED_SCHEMES (R41).
 
     Active keys that were blocked or have ended don't count. Two editions may meet only as a server
     and desktop pair: all server keys of the one, all desktop keys of the other.
+
+    Args:
+        keyrings: Those of some SVMs.
+        elsewhere: The types and editions of the keys in force on the others.
     """
     editions: dict[KeyType, set[Edition]] = {}
+    for key_type, edition in elsewhere:
+        editions.setdefault(key_type, set()).add(edition)
     for keyring in keyrings:
         for held in keyring.actives():
             if held.ended_at is None and held.blocked_at is None:

@@ -204,3 +204,10 @@ def test_R40_R41_ended_and_blocked_keys_do_not_count(
     key = make_key(edition=ENTERPRISE, kind=KeyKind.TRIAL)
     blocked = block(keyring_of([key]), key.serial, at(0)).keyring
     assert installation_advice([now, ended, blocked]) == ()
+
+
+def test_R40_R41_keys_elsewhere_count_too(make_key: MakeKey, keyring_of: MakeKeyring) -> None:
+    here = keyring_of([make_key(SERVER, edition=STANDARD)])
+    assert installation_advice([here], [(SERVER, STANDARD), (DESKTOP, ENTERPRISE)]) == ()
+    assert installation_advice([here], [(SERVER, ENTERPRISE)]) == (EDITIONS,)
+    assert installation_advice([here], [(CORES, STANDARD)]) == (SCHEMES,)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, delete, select, update
+from sqlalchemy import Connection, Select, bindparam, delete, select, update
 
 from sparekey.licensing.guests import GuestMix, HostCpu
 from sparekey.licensing.keyring import EMPTY, HeldKey, Keyring, Role, Slot
@@ -84,14 +84,34 @@ def load_scope(
     connection: Connection, scope: Scope, keys: dict[str, StoredKey] | None = None
 ) -> dict[str, SvmRecord]:
     """The SVMs that a scope may select: picked ones by id, else those that are not excluded."""
-    match scope:
-        case PickedSvms(ids):
-            return load_svms(connection, ids, keys)
-        case OneCluster(name):
-            query = select(_svms.c.id).where(~_svms.c.excluded, _svms.c.cluster == name)
-        case AllSvms():
-            query = select(_svms.c.id).where(~_svms.c.excluded)
-    return load_svms(connection, connection.scalars(query), keys)
+    if isinstance(scope, PickedSvms):
+        return load_svms(connection, scope.ids, keys)
+    return load_svms(connection, connection.scalars(_wide(scope)), keys)
+
+
+def kinds_outside(
+    connection: Connection, scope: AllSvms | OneCluster, now: datetime
+) -> list[tuple[KeyType, Edition]]:
+    """The types and editions of the keys in force on SVMs that a scope leaves out (R40, R41).
+
+    Reserve keys count too: one is like the active key before it, and where that has ended it has
+    taken over, be that reported or not. What waits for these SVMs does not count.
+    """
+    query = select(_held.c.type, _held.c.edition).where(
+        _held.c.ended_at.is_(None),
+        _held.c.blocked_at.is_(None),
+        _held.c.not_before <= now,
+        _held.c.expires_at.is_(None) | (_held.c.expires_at > now),
+        _held.c.svm_id.not_in(_wide(scope)),
+    )
+    found = connection.execute(query.distinct())
+    return [(KeyType[key_type], Edition[edition]) for key_type, edition in found]
+
+
+def _wide(scope: AllSvms | OneCluster) -> Select[tuple[str]]:
+    """The ids of all SVMs or of those of a cluster, without those that are excluded."""
+    query = select(_svms.c.id).where(~_svms.c.excluded)
+    return query.where(_svms.c.cluster == scope.name) if isinstance(scope, OneCluster) else query
 
 
 def page_of_svms(

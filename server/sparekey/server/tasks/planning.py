@@ -22,7 +22,7 @@ from sparekey.server.access.clusters import refuse_outside
 from sparekey.server.store.instructions import Action, StoredInstruction, load_pending
 from sparekey.server.store.keys import StoredKey, load_keys
 from sparekey.server.store.subscriptions import load_subscriptions
-from sparekey.server.store.svms import SvmRecord, load_scope
+from sparekey.server.store.svms import SvmRecord, kinds_outside, load_scope
 from sparekey.server.tasks.waiting import foresee
 from sparekey.v1 import error_pb2
 from sparekey.wire.errors import CallRefused
@@ -215,7 +215,8 @@ def plan_task(
     )
     advice: tuple[Advice, ...] = ()
     if not isinstance(order.scope, PickedSvms):
-        advice = installation_advice(plan.keyring for plan in plans)
+        elsewhere = kinds_outside(connection, order.scope, now)
+        advice = installation_advice((plan.keyring for plan in plans), elsewhere)
     return TaskPlan(plans, advice)
 
 
