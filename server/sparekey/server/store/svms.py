@@ -55,6 +55,9 @@ class SvmRecord:
 
 
 _BY_ID = Lookup(select(_svms).where(_svms.c.id.in_(bindparam("values", expanding=True))))
+_CLUSTERS = Lookup(
+    select(_svms.c.id, _svms.c.cluster).where(_svms.c.id.in_(bindparam("values", expanding=True)))
+)
 _HELD_BY_SVM = Lookup(select(_held).where(_held.c.svm_id.in_(bindparam("values", expanding=True))))
 
 
@@ -87,6 +90,14 @@ def load_scope(
     if isinstance(scope, PickedSvms):
         return load_svms(connection, scope.ids, keys)
     return load_svms(connection, connection.scalars(_wide(scope)), keys)
+
+
+def clusters_within(connection: Connection, scope: Scope) -> dict[str, str]:
+    """By SVM that a scope may select its cluster, which is empty for none."""
+    if isinstance(scope, PickedSvms):
+        return dict(_CLUSTERS.rows(connection, scope.ids))
+    query = _wide(scope).add_columns(_svms.c.cluster)
+    return dict(connection.execute(query).tuples().all())
 
 
 def kinds_outside(

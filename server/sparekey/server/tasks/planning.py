@@ -22,7 +22,7 @@ from sparekey.server.access.clusters import refuse_outside
 from sparekey.server.store.instructions import Action, StoredInstruction, load_pending
 from sparekey.server.store.keys import StoredKey, load_keys
 from sparekey.server.store.subscriptions import load_subscriptions
-from sparekey.server.store.svms import SvmRecord, kinds_outside, load_scope
+from sparekey.server.store.svms import SvmRecord, clusters_within, kinds_outside, load_scope
 from sparekey.server.tasks.waiting import foresee
 from sparekey.v1 import error_pb2
 from sparekey.wire.errors import CallRefused
@@ -149,8 +149,22 @@ def gather(connection: Connection, workspace: Workspace, order: TaskOrder) -> li
         loaded = load_scope(connection, scope, workspace.keys)
         workspace.add(connection, loaded)
         candidates = set(loaded)
+    return _select(order, {svm_id: workspace.svms[svm_id].cluster for svm_id in candidates})
+
+
+def refuse_scope(connection: Connection, order: TaskOrder) -> None:
+    """Look at an order's scope alone, ahead of anything that is done for the order.
+
+    Raises:
+        CallRefused: as `gather` would refuse it now.
+    """
+    _select(order, clusters_within(connection, order.scope))
+
+
+def _select(order: TaskOrder, clusters: Mapping[str, str]) -> list[str]:
+    scope = order.scope
     selected, unknown = resolve(
-        scope, [(svm_id, workspace.svms[svm_id].cluster or None) for svm_id in candidates]
+        scope, [(svm_id, cluster or None) for svm_id, cluster in clusters.items()]
     )
     if unknown:
         shown = ", ".join(unknown[:5]) + (", ..." if len(unknown) > 5 else "")
@@ -165,9 +179,7 @@ def gather(connection: Connection, workspace: Workspace, order: TaskOrder) -> li
             error_pb2.ERROR_REASON_SCOPE_EMPTY,
             f"{where} holds no SVM; list the SVMs to see what is there",
         )
-    refuse_outside(
-        order.clusters, ((svm_id, workspace.svms[svm_id].cluster) for svm_id in selected)
-    )
+    refuse_outside(order.clusters, ((svm_id, clusters[svm_id]) for svm_id in selected))
     return selected
 
 
