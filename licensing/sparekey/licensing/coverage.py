@@ -61,12 +61,16 @@ def uncovered_classes(
     )
 
 
-def advise(slot: Slot, keyring_after: Keyring, mix: GuestMix, now: datetime) -> tuple[Advice, ...]:
-    """What to look at after a change of `slot` that led to `keyring_after` (R9, R33, R76).
+def advise(
+    slot: Slot, keyring_after: Keyring, mix: GuestMix, now: datetime, *, void: bool = False
+) -> tuple[Advice, ...]:
+    """What to look at after a change of `slot` that led to `keyring_after` (R9, R33, R54, R76).
 
-    In the order of `Advice`, each at most once. None of it ever refuses anything.
+    In the order of `Advice`, each at most once. None of it ever refuses anything. `void`: the
+    SVM's keys have lost their effect, and the change does not give it back.
     """
-    return tuple(_advice(slot, settle(keyring_after, now).keyring, mix, now))
+    found = tuple(_advice(slot, settle(keyring_after, now).keyring, mix, now))
+    return (*found, Advice.KEYS_VOID) if void else found
 
 
 def _advice(slot: Slot, keyring: Keyring, mix: GuestMix, now: datetime) -> Iterator[Advice]:

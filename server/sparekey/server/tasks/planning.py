@@ -23,6 +23,7 @@ from sparekey.server.store.instructions import Action, StoredInstruction, load_p
 from sparekey.server.store.keys import StoredKey, load_keys
 from sparekey.server.store.subscriptions import load_subscriptions
 from sparekey.server.store.svms import SvmRecord, clusters_within, kinds_outside, load_scope
+from sparekey.server.store.void_keys import remedies_begun
 from sparekey.server.tasks.waiting import foresee
 from sparekey.v1 import error_pb2
 from sparekey.wire.errors import CallRefused
@@ -61,11 +62,22 @@ class TaskOrder:
 
 @dataclass(slots=True)
 class Workspace:
-    """SVMs with what waits for them and the keys concerned, as one transaction sees them."""
+    """SVMs with what waits for them and the keys concerned, as one transaction sees them.
+
+    `void` tells of SVMs whose keys are void whether they registered anew; None: not read.
+    """
 
     svms: dict[str, SvmRecord] = field(default_factory=dict)
     waiting: dict[str, list[StoredInstruction]] = field(default_factory=dict)
     keys: dict[str, StoredKey] = field(default_factory=dict)
+    void: dict[str, bool] | None = None
+
+    def staying_void(self, connection: Connection, role: Role) -> set[str]:
+        """The SVMs whose keys are void, and stay so when they get a key in this role (R82)."""
+        if self.void is None:
+            self.void = remedies_begun(connection)
+        cures = role is Role.ACTIVE
+        return {svm_id for svm_id, begun in self.void.items() if not (cures and begun)}
 
     def add(self, connection: Connection, records: Mapping[str, SvmRecord]) -> None:
         """Take in SVMs that are not here yet, with what waits for them."""
@@ -184,9 +196,12 @@ def _select(order: TaskOrder, clusters: Mapping[str, str]) -> list[str]:
 
 
 def plan_svm(
-    workspace: Workspace, svm_id: str, key: StoredKey, slot: Slot, now: datetime
+    workspace: Workspace, svm_id: str, key: StoredKey, slot: Slot, now: datetime, *, void: bool
 ) -> SvmPlan:
-    """What giving a key to one SVM will do, beside all that waits for it (R89)."""
+    """What giving a key to one SVM will do, beside all that waits for it (R89).
+
+    `void`: the SVM's keys are void and stay so.
+    """
     record = workspace.svms[svm_id]
     keyring = record.keyring
     if waiting := workspace.waiting.get(svm_id):
@@ -198,7 +213,8 @@ def plan_svm(
     if not isinstance(result, Transition):
         return SvmPlan(svm_id, OutcomeState.REFUSED, keyring, reason=result)
     state = OutcomeState.APPLIED if result.own_changes else OutcomeState.UNCHANGED
-    return SvmPlan(svm_id, state, keyring, advice=advise(slot, keyring, record.guests, now))
+    advice = advise(slot, keyring, record.guests, now, void=void)
+    return SvmPlan(svm_id, state, keyring, advice=advice)
 
 
 def plan_task(
@@ -214,6 +230,7 @@ def plan_task(
     selected = gather(connection, workspace, order)
     slot = Slot(key.key.type, order.role)
     barred = _in_grace(connection, workspace, order, selected, now)
+    void = workspace.staying_void(connection, order.role)
     plans = tuple(
         SvmPlan(
             svm_id,
@@ -222,7 +239,7 @@ def plan_task(
             reason=Refusal.SUBSCRIPTION_IN_GRACE,
         )
         if svm_id in barred
-        else plan_svm(workspace, svm_id, key, slot, now)
+        else plan_svm(workspace, svm_id, key, slot, now, void=svm_id in void)
         for svm_id in selected
     )
     advice: tuple[Advice, ...] = ()
