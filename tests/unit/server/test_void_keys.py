@@ -66,6 +66,19 @@ def test_R82_a_clock_jumps_if_it_is_moved_by_more_than_a_day(sign: int) -> None:
     assert judged(SkewBook({"svm-1": sign * DAY}), 0) == [no]
 
 
+def test_R82_a_clock_that_is_off_as_ever_does_not_jump_after_its_svm_was_forgotten(
+    void_world: World,
+) -> None:
+    """Also not at the next start: what the server knows and what is on disk are the same."""
+    book = SkewBook(void_world.read(load_skews))
+    set_up_anew(void_world)
+    book.forget(["svm-1"])
+    change = book.judge("svm-1", 2 * DAY, 0)
+    assert change is not None
+    void_world.write(note_skews, change)
+    assert SkewBook(void_world.read(load_skews)).judge("svm-1", 2 * DAY, 0) is None
+
+
 def test_R82_a_clock_that_drifts_never_jumps() -> None:
     drifting = range(0, 10 * DAY, 20 * 60)
     assert set(judged(SkewBook({}), *drifting)) <= {None, timedelta()}
@@ -144,6 +157,7 @@ class VoidKeys(RuleBasedStateMachine):
     @rule(name=NAMES)
     def an_operator_forgets(self, name: str) -> None:
         self.world.write(forget_svms, ChangeSvm(name, False, "operator", NO_RETRY, False))
+        self.book.forget([name])
         self.plain[name].known = False
 
     @rule(name=NAMES)
