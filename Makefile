@@ -10,6 +10,11 @@ PROTOS := $(shell find proto -name '*.proto')
 # Options for pytest, for example: make test PYTEST='-k R18'
 PYTEST ?=
 
+# Python keeps what it compiled, out of sight: without that each program and each worker of the
+# tests compiles every module anew, which is a third of the unit tests' time.
+export PYTHONDONTWRITEBYTECODE :=
+export PYTHONPYCACHEPREFIX := $(CURDIR)/build/bytecode
+
 .DEFAULT_GOAL := help
 
 .PHONY: help

@@ -38,7 +38,9 @@ def advance(
 ) -> None:
     """Move the server's time on, and with it every agent that follows the clock.
 
-    Answers when everything that is due until then has been done.
+    Answers when everything that is due until then has been done. The fake
+    activation server has a time of its own: set it first, by SetClock on its
+    control port.
 
     Examples:
       sparekey clock advance 30d
@@ -60,6 +62,8 @@ def set_clock(
     ],
 ) -> None:
     """Set the server's time; it can also go back.
+
+    The fake activation server has a time of its own, as for `advance`.
 
     Examples:
       sparekey clock set 2031-01-01

@@ -68,7 +68,7 @@ def watch(context: typer.Context, cluster: ClusterFilter = "") -> None:
     with Live(console=session.console, auto_refresh=False, vertical_overflow="visible") as live:
         for message in messages:
             svms.update((svm.svm_id, svm) for svm in message.svms)
-            for svm_id in message.forgotten_svm_ids:
+            for svm_id in (*message.forgotten_svm_ids, *message.left_svm_ids):
                 svms.pop(svm_id, None)
             if message.caught_up:
                 live.update(table(), refresh=True)
@@ -118,8 +118,9 @@ def _exclude(
 
 
 def _changed(message: fleet_pb2.WatchSvmsResponse, connection: Connection) -> RenderableType:
-    forgotten = [cell(f"{svm_id} was forgotten") for svm_id in message.forgotten_svm_ids]
-    return Group(*[svm_table(message.svms, connection.now())] if message.svms else [], *forgotten)
+    gone = [cell(f"{svm_id} left the cluster") for svm_id in message.left_svm_ids]
+    gone += [cell(f"{svm_id} was forgotten") for svm_id in message.forgotten_svm_ids]
+    return Group(*[svm_table(message.svms, connection.now())] if message.svms else [], *gone)
 
 
 def _show(session: Session, svm: fleet_pb2.Svm) -> None:

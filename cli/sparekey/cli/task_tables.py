@@ -48,6 +48,7 @@ ADVICE_WORDS = {
     license_pb2.ADVICE_MIXED_EDITIONS: "editions differ; settle on one",
     license_pb2.ADVICE_MIXED_SCHEMES: "licensing schemes differ; settle on one",
     license_pb2.ADVICE_RESERVE_STARTS_LATE: "the reserve starts after the active key ends",
+    license_pb2.ADVICE_KEYS_VOID: "its keys are void and stay so until it is set up anew",
 }
 """What an advice says, in few words."""
 

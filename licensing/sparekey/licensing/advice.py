@@ -1,4 +1,4 @@
-"""Warnings that come with a success: nothing is refused for them (R9, R76)."""
+"""Warnings that come with a success: nothing is refused for them (R9, R54, R76)."""
 
 from enum import Enum
 
@@ -12,6 +12,7 @@ class Advice(Enum):
     MIXED_EDITIONS = "MIXED_EDITIONS"
     MIXED_SCHEMES = "MIXED_SCHEMES"
     RESERVE_STARTS_LATE = "RESERVE_STARTS_LATE"
+    KEYS_VOID = "KEYS_VOID"
 
 
 _EXPLANATIONS = {
@@ -34,6 +35,10 @@ _EXPLANATIONS = {
     Advice.RESERVE_STARTS_LATE: (
         "The reserve starts after the active key has ended: "
         "choose one that starts earlier, or the SVM is without a valid key in between."
+    ),
+    Advice.KEYS_VOID: (
+        "The SVM's clock was changed and its keys are void, this one too: "
+        "set the clock right, forget the SVM, let it connect again, and activate it."
     ),
 }
 

@@ -61,12 +61,16 @@ def uncovered_classes(
     )
 
 
-def advise(slot: Slot, keyring_after: Keyring, mix: GuestMix, now: datetime) -> tuple[Advice, ...]:
-    """What to look at after a change of `slot` that led to `keyring_after` (R9, R33, R76).
+def advise(
+    slot: Slot, keyring_after: Keyring, mix: GuestMix, now: datetime, *, void: bool = False
+) -> tuple[Advice, ...]:
+    """What to look at after a change of `slot` that led to `keyring_after` (R9, R33, R54, R76).
 
-    In the order of `Advice`, each at most once. None of it ever refuses anything.
+    In the order of `Advice`, each at most once. None of it ever refuses anything. `void`: the
+    SVM's keys have lost their effect, and the change does not give it back.
     """
-    return tuple(_advice(slot, settle(keyring_after, now).keyring, mix, now))
+    found = tuple(_advice(slot, settle(keyring_after, now).keyring, mix, now))
+    return (*found, Advice.KEYS_VOID) if void else found
 
 
 def _advice(slot: Slot, keyring: Keyring, mix: GuestMix, now: datetime) -> Iterator[Advice]:
@@ -92,13 +96,21 @@ def _advice(slot: Slot, keyring: Keyring, mix: GuestMix, now: datetime) -> Itera
         yield Advice.RESERVE_STARTS_LATE
 
 
-def installation_advice(keyrings: Iterable[Keyring]) -> tuple[Advice, ...]:
+def installation_advice(
+    keyrings: Iterable[Keyring], elsewhere: Iterable[tuple[KeyType, Edition]] = ()
+) -> tuple[Advice, ...]:
     """What to look at in the whole installation: MIXED_EDITIONS (R40), MIXED_SCHEMES (R41).
 
     Active keys that were blocked or have ended don't count. Two editions may meet only as a server
     and desktop pair: all server keys of the one, all desktop keys of the other.
+
+    Args:
+        keyrings: Those of some SVMs.
+        elsewhere: The types and editions of the keys in force on the others.
     """
     editions: dict[KeyType, set[Edition]] = {}
+    for key_type, edition in elsewhere:
+        editions.setdefault(key_type, set()).add(edition)
     for keyring in keyrings:
         for held in keyring.actives():
             if held.ended_at is None and held.blocked_at is None:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from sparekey.activation.v1 import activation_pb2
+from sparekey.server.fleet.changes import ChangeSvm, forget_svms
 from sparekey.server.fleet.messages import svm_message
 from sparekey.server.keys.blocking import MarkBlocked, mark_blocked
 from sparekey.server.life.terms import Terms, load_terms, set_block_grace
@@ -204,6 +205,24 @@ async def test_R52_R61_in_a_grace_only_an_older_task_runs_and_it_brings_the_rene
     await server.deliver(list(server.svms))
     keyring = server.svms["svm-1"].keyring
     assert [held.key.serial for held in keyring.actives()] == [NEXT_SERIAL]
+
+
+async def test_R61_a_task_whose_scope_is_refused_asks_for_no_renewal(server: YearServer) -> None:
+    await server.add_key(license_key(rented(CODE_SERIAL, 10)))
+    provides(server, CODE_SERIAL, "ACTIVE", 10 * DAY, 5)
+    await at(server, 1)
+    task_id, _ = await server.task(CODE_SERIAL, "ACTIVE", ["svm-1"])
+    await server.deliver(list(server.svms))
+    server.provider.asked.clear()
+    with pytest.raises(CallRefused) as refused:
+        await server.run_again(task_id, clusters=("elsewhere",))
+    assert refused.value.reason_name == "PERMISSION_DENIED"
+    gone = ChangeSvm("svm-1", False, "operator", Retry(None, b""), False, None)
+    await server.writer.write(forget_svms, gone)
+    with pytest.raises(CallRefused) as refused:
+        await server.run_again(task_id)
+    assert refused.value.reason_name == "SVM_NOT_FOUND"
+    assert server.provider.asked == []
 
 
 async def test_R93_missed_notices_collapse_and_bear_their_own_instant(server: YearServer) -> None:

@@ -7,7 +7,7 @@ import random
 import sqlite3
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, cast
@@ -78,6 +78,7 @@ class Provider:
     subscriptions: dict[str, activation_pb2.Subscription] = field(default_factory=dict)
     successors: dict[str, LicenseKey] = field(default_factory=dict)
     blocked_serials: set[str] = field(default_factory=set)
+    asked: list[str] = field(default_factory=list)
 
     def check(self) -> None:
         if not self.reachable:
@@ -86,6 +87,7 @@ class Provider:
 
     async def subscription(self, serial: str) -> activation_pb2.Subscription:
         self.check()
+        self.asked.append(serial)
         return self.subscriptions[serial]
 
     async def renew(self, serial: str) -> bytes:
@@ -234,15 +236,18 @@ class YearServer:
             task = (await self.licenses.renew(renew, self._call(renew))).task
         return task.task_id, _refusals(task)
 
-    async def run_again(self, task_id: str) -> tuple[str, dict[str, str]]:
+    async def run_again(
+        self, task_id: str, clusters: tuple[str, ...] = ()
+    ) -> tuple[str, dict[str, str]]:
         """Run a task again; the key that it gives now and the refusals by SVM."""
         wait = to_duration(timedelta(days=90))
         request = license_pb2.RunTaskRequest(task_id=task_id, wait=wait)
-        task = (await self.licenses.run_task(request, self._call(request))).task
+        task = (await self.licenses.run_task(request, self._call(request, clusters))).task
         return task.key_serial, _refusals(task)
 
-    def _call(self, request: Any) -> Call:
-        return Call("/test", LOCAL_CALLER, request.SerializeToString(), cast("Any", None))
+    def _call(self, request: Any, clusters: tuple[str, ...] = ()) -> Call:
+        caller = replace(LOCAL_CALLER, clusters=clusters)
+        return Call("/test", caller, request.SerializeToString(), cast("Any", None))
 
     async def greet(self, names: Iterable[str]) -> None:
         """The SVMs connect."""

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 from datetime import UTC, datetime, timedelta
 
-from sparekey.v1 import agent_pb2, event_pb2
+import grpc
+
+from sparekey.v1 import agent_pb2, event_pb2, fleet_pb2, fleet_pb2_grpc
 from sparekey.wire.timestamps import to_timestamp
 
 from .site import PATIENCE, RawAgent, Site
@@ -44,6 +46,22 @@ async def test_R82_a_clock_that_differs_is_told_once_for_each_change_of_state(si
         (False, True),
     ]
     back.call.cancel()
+
+
+async def test_R82_a_clock_that_differs_is_told_anew_of_an_svm_that_was_forgotten(
+    site: Site,
+) -> None:
+    ahead = timedelta(days=2)
+    fleet: fleet_pb2_grpc.FleetServiceAsyncStub = fleet_pb2_grpc.FleetServiceStub(site.channel)
+    for times in (1, 2):
+        agent = RawAgent(site, "svm-1")
+        await agent.hello(local_time=local_time(ahead).local_time)
+        async with asyncio.timeout(PATIENCE):
+            while len(await site.events(SKEW)) < times:
+                await beat(agent, ahead)
+        await agent.call.done_writing()
+        assert await agent.call.code() is grpc.StatusCode.OK
+        await fleet.ForgetSvm(fleet_pb2.ForgetSvmRequest(svm_id="svm-1"))
 
 
 async def _first_three(site: Site) -> list[event_pb2.Event]:

@@ -7,6 +7,8 @@ import select
 import struct
 import subprocess
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -20,22 +22,31 @@ from .secure_site import SECONDS, SecureSite, Shown
 _RENEW = "/sparekey.v1.EnrollmentService/RenewCertificate"
 
 
-def openssl(*words: str, stdin: str = "") -> str:
-    done = subprocess.run(
-        ["openssl", *words],
-        input=stdin,
-        capture_output=True,
-        text=True,
-        errors="replace",
-        timeout=20,
-        check=False,
-    )
-    return done.stdout + done.stderr
+@contextmanager
+def running_openssl(*words: str | Path, stderr: int) -> Iterator[subprocess.Popen[bytes]]:
+    """openssl with pipes to its input and output, up to the end of the block."""
+    with subprocess.Popen(
+        ["openssl", *map(str, words)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=stderr,
+        bufsize=0,
+    ) as running:
+        try:
+            yield running
+        finally:
+            running.kill()
+
+
+def openssl(*words: str | Path) -> str:
+    """All that openssl prints."""
+    with running_openssl(*words, stderr=subprocess.STDOUT) as running:
+        return running.communicate(timeout=20)[0].decode(errors="replace")
 
 
 @pytest.mark.parametrize(("version", "speaks"), [("-tls1_2", False), ("-tls1_3", True)])
 def test_openssl_finds_tls_1_3_only(site: SecureSite, version: str, speaks: bool) -> None:
-    root = str(site.folder / "ca" / "root.pem")
+    root = site.folder / "ca" / "root.pem"
     for address in (site.main, site.second):
         said = openssl(
             "s_client", "-connect", str(address), version, "-alpn", "h2", "-CAfile", root
@@ -52,16 +63,16 @@ def test_openssl_verifies_what_was_issued(site: SecureSite, tmp_path: Path) -> N
     for shown in (old, new):
         assert shown.identity is not None
         leaf.write_bytes(shown.identity)
-        words = ("verify", "-purpose", "sslclient", "-CAfile", str(root), "-untrusted", str(leaf))
-        assert openssl(*words, str(leaf)).strip() == f"{leaf}: OK"
-        text = openssl("x509", "-in", str(leaf), "-noout", "-text")
+        words = ("verify", "-purpose", "sslclient", "-CAfile", root, "-untrusted", leaf)
+        assert openssl(*words, leaf).strip() == f"{leaf}: OK"
+        text = openssl("x509", "-in", leaf, "-noout", "-text")
         assert "URI:sparekey://svm/svm-openssl" in text
         assert "TLS Web Client Authentication" in text
         assert "CA:FALSE" in text
     other = site.agent("svm-openssl", authority=site.other)
     assert other.identity is not None
     leaf.write_bytes(other.identity)
-    assert "OK" not in openssl("verify", "-CAfile", str(root), "-untrusted", str(leaf), str(leaf))
+    assert "OK" not in openssl("verify", "-CAfile", root, "-untrusted", leaf, leaf)
 
 
 def test_openssl_is_let_in_until_its_certificate_is_revoked(
@@ -85,21 +96,13 @@ def ask_by_openssl(site: SecureSite, shown: Shown, folder: Path) -> bytes:
     identity.write_bytes(shown.identity)
     certificate = ("-cert", identity, "-key", identity, "-cert_chain", identity)
     trust = ("-CAfile", site.folder / "ca" / "root.pem", "-verify_return_error")
-    command = ("openssl", "s_client", "-quiet", "-alpn", "h2", *certificate, *trust)
-    with subprocess.Popen(
-        [*map(str, command), "-connect", str(site.main)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        bufsize=0,
-    ) as client:
+    words = ("s_client", "-quiet", "-alpn", "h2", *certificate, *trust)
+    to = ("-connect", str(site.main))
+    with running_openssl(*words, *to, stderr=subprocess.DEVNULL) as client:
         assert client.stdin is not None
         assert client.stdout is not None
-        try:
-            client.stdin.write(_request(_RENEW, str(site.main)))
-            return _until_trailers(client.stdout.fileno())
-        finally:
-            client.kill()
+        client.stdin.write(_request(_RENEW, str(site.main)))
+        return _until_trailers(client.stdout.fileno())
 
 
 def _request(method: str, host: str) -> bytes:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from sparekey.licensing.keys import Edition, KeyType
+from sparekey.v1 import fleet_pb2
 
 from .site import Site
 from .words import advice_of, outcomes_of, state_of
@@ -89,3 +90,45 @@ async def test_R41_two_schemes_in_one_installation(site: Site) -> None:
     dry = await site.renew(reserve, validate_only=True)
     assert advice_of(dry) == ["MIXED_SCHEMES"]
     assert advice_of(await site.ended(site.renew(reserve))) == ["MIXED_SCHEMES"]
+
+
+async def test_R40_R41_a_task_of_one_cluster_looks_at_the_others_too(site: Site) -> None:
+    await site.connect("a-1", cluster="a")
+    await site.connect("b-1", cluster="b")
+    await site.ended(site.activate(await site.new_key(), cluster="a"))
+    cores = await site.new_key(KeyType.CORES, edition=Edition.ENTERPRISE)
+    dry = await site.activate(cores, cluster="b", validate_only=True)
+    assert advice_of(dry) == ["MIXED_EDITIONS", "MIXED_SCHEMES"]
+    assert advice_of(await site.ended(site.activate(cores, cluster="b"))) == advice_of(dry)
+    # The other cluster follows: what it held until then is mixed with nothing.
+    assert advice_of(await site.ended(site.activate(cores, cluster="a"))) == []
+
+
+async def test_R40_an_excluded_svm_is_part_of_the_installation(site: Site) -> None:
+    await site.connect("in", "out")
+    await site.ended(site.activate(await site.new_key()))
+    await site.svms.ExcludeSvm(fleet_pb2.ExcludeSvmRequest(svm_id="out"))
+    enterprise = await site.new_key(edition=Edition.ENTERPRISE, ends=60)
+    assert advice_of(await site.ended(site.activate(enterprise))) == ["MIXED_EDITIONS"]
+
+
+async def test_R40_only_keys_in_force_count_of_the_other_clusters(site: Site) -> None:
+    """One ended, one ended without a report, and one whose reserve took over without a report."""
+    await site.connect("a-1", cluster="a")
+    others = {"ended": (40, 0), "silent": (40, 0), "renewed": (40, 90)}
+    for cluster, (ends, reserve_ends) in others.items():
+        await site.connect(f"{cluster}-1", cluster=cluster)
+        key = await site.new_key(edition=Edition.ENTERPRISE, ends=ends)
+        await site.ended(site.activate(key, cluster=cluster))
+        if reserve_ends:
+            key = await site.new_key(edition=Edition.ENTERPRISE, ends=reserve_ends)
+            await site.ended(site.renew(key, cluster=cluster))
+    await site.disconnect("silent-1", "renewed-1")
+    key = await site.new_key(ends=80)
+    assert advice_of(await site.ended(site.activate(key, cluster="a"))) == ["MIXED_EDITIONS"]
+    await site.advance(45)
+    key = await site.new_key(ends=100)
+    assert advice_of(await site.ended(site.activate(key, cluster="a"))) == ["MIXED_EDITIONS"]
+    await site.advance(50)
+    key = await site.new_key(ends=200)
+    assert advice_of(await site.ended(site.activate(key, cluster="a"))) == []

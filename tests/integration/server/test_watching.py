@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Any
 
 import grpc.aio
@@ -115,6 +116,46 @@ async def test_a_watch_of_one_cluster_tells_of_no_other(site: Site) -> None:
             if any(svm.keyring.keys for svm in svms):
                 break
     assert seen == {"a-1"}
+
+
+async def move(site: Site, svm_id: str, cluster: str) -> None:
+    inventory = site.fleet.svms[svm_id].inventory
+    inventory.set(replace(inventory.inventory, cluster=cluster))
+    await site.until_svm(svm_id, lambda svm: svm.cluster == cluster)
+
+
+async def test_a_watch_of_one_cluster_tells_who_leaves_it_and_comes_back(site: Site) -> None:
+    await site.connect("mover", "stays", cluster="a")
+    await site.connect("b-1", cluster="b")
+    request = fleet_pb2.WatchSvmsRequest(cluster="a")
+    told: list[fleet_pb2.WatchSvmsResponse] = []
+    async with watching(site.svms.WatchSvms(request)) as messages:
+        await anext(messages)
+        # One that was never here is not told as leaving it.
+        await move(site, "b-1", "c")
+        for cluster in ("b", ""):
+            await move(site, "mover", cluster)
+            while "mover" not in (message := await anext(messages)).left_svm_ids:
+                told.append(message)
+            assert message.caught_up
+            await move(site, "mover", "a")
+            while "mover" not in {svm.svm_id for svm in message.svms}:
+                message = await anext(messages)
+                told.append(message)
+    assert not [svm_id for one in told for svm_id in one.left_svm_ids]
+    assert {svm.cluster for one in told for svm in one.svms} == {"a"}
+
+
+async def test_a_watch_of_one_cluster_tells_of_its_own_forgotten_svms_only(site: Site) -> None:
+    await site.connect("a-1", cluster="a")
+    await site.connect("b-1", cluster="b")
+    await site.disconnect("a-1", "b-1")
+    request = fleet_pb2.WatchSvmsRequest(cluster="a")
+    async with watching(site.svms.WatchSvms(request)) as messages:
+        await anext(messages)
+        for svm_id in ("b-1", "a-1"):
+            await site.svms.ForgetSvm(fleet_pb2.ForgetSvmRequest(svm_id=svm_id))
+        assert list((await anext(messages)).forgotten_svm_ids) == ["a-1"]
 
 
 async def test_a_watched_history_skips_nothing_and_keeps_the_order(site: Site) -> None:

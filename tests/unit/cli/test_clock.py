@@ -54,6 +54,14 @@ def test_what_is_no_time_is_wrong_usage(sparekey: CommandLine, words: tuple[str,
     assert sparekey.server.requests == {}
 
 
+@pytest.mark.parametrize("command", ["advance", "set"])
+def test_the_help_tells_that_the_fake_has_a_time_of_its_own(
+    sparekey: CommandLine, command: str
+) -> None:
+    told = " ".join(sparekey.anywhere("clock", command, "--help").out.split())
+    assert "The fake activation server has a time of its own" in told
+
+
 @pytest.mark.parametrize("words", [("show",), ("advance", "1d"), ("set", "2031-01-01")])
 def test_a_server_without_a_test_clock_says_how_to_get_one(
     sparekey: CommandLine, server_without_clock: FakeServer, words: tuple[str, ...]

@@ -129,16 +129,17 @@ def test_watching_prints_what_changes(
         fleet_pb2.WatchSvmsResponse(svms=[make_svm("svm-1"), make_svm("svm-2")], caught_up=True),
         fleet_pb2.WatchSvmsResponse(svms=[make_svm("svm-2", mode=fleet_pb2.PROTECTION_MODE_OFF)]),
         fleet_pb2.WatchSvmsResponse(forgotten_svm_ids=["svm-1"]),
+        fleet_pb2.WatchSvmsResponse(left_svm_ids=["svm-2"]),
     ]
     done = sparekey("svms", "watch")
     assert done.exit_code == 0
     assert [row[0] for row in done.rows if row[0].startswith("svm-")] == [
         *("svm-1", "svm-2"),
-        *("svm-2", "svm-1"),
+        *("svm-2", "svm-1", "svm-2"),
     ]
-    assert ["svm-1", "was", "forgotten"] in done.rows
+    assert done.rows[-2:] == [["svm-1", "was", "forgotten"], ["svm-2", "left", "the", "cluster"]]
     lines = sparekey("svms", "watch", "--cluster", "east", "-o", "json").json_lines
-    assert [len(line["svms"]) for line in lines] == [2, 1, 0]
+    assert [len(line["svms"]) for line in lines] == [2, 1, 0, 0]
     assert lines[2]["forgotten_svm_ids"] == ["svm-1"]
     assert server.requests["WatchSvms"][1].cluster == "east"
 
@@ -150,10 +151,14 @@ def test_on_a_terminal_one_table_changes(
     monkeypatch.setenv("TERM", "xterm")
     server.answers["WatchSvms"] = [
         fleet_pb2.WatchSvmsResponse(svms=[make_svm("svm-1"), make_svm("svm-2")], caught_up=True),
+        fleet_pb2.WatchSvmsResponse(svms=[make_svm("svm-3")], caught_up=True),
         fleet_pb2.WatchSvmsResponse(forgotten_svm_ids=["svm-1", "never-seen"], caught_up=True),
+        fleet_pb2.WatchSvmsResponse(left_svm_ids=["svm-3"], caught_up=True),
     ]
     done = sparekey("svms", "watch")
     assert "svm-1" in done.out
     last_table = done.out.rsplit("CLUSTER", 1)[1]
     assert "svm-2" in last_table
     assert "svm-1" not in last_table
+    assert "svm-3" in done.out
+    assert "svm-3" not in last_table

@@ -158,6 +158,17 @@ def test_a_reserve_that_starts_after_the_end_is_told(
     assert advise(slot, blocked, SERVERS, at(0)) == (Advice.RESERVE_STARTS_LATE,)
 
 
+def test_R54_R82_void_keys_are_told_after_all_else(
+    make_key: MakeKey, keyring_of: MakeKeyring, at: At
+) -> None:
+    keyring = keyring_of([make_key()])
+    assert advise(active(SERVER), keyring, SERVERS, at(0), void=True) == (Advice.KEYS_VOID,)
+    assert advise(active(SERVER), keyring, BOTH, at(0), void=True) == (
+        Advice.UNCOVERED_OS_CLASS,
+        Advice.KEYS_VOID,
+    )
+
+
 STANDARD, ENTERPRISE = Edition.STANDARD, Edition.ENTERPRISE
 SERVER, DESKTOP = KeyType.SERVER, KeyType.DESKTOP
 CORES, PROCESSORS = KeyType.CORES, KeyType.PROCESSORS
@@ -204,3 +215,10 @@ def test_R40_R41_ended_and_blocked_keys_do_not_count(
     key = make_key(edition=ENTERPRISE, kind=KeyKind.TRIAL)
     blocked = block(keyring_of([key]), key.serial, at(0)).keyring
     assert installation_advice([now, ended, blocked]) == ()
+
+
+def test_R40_R41_keys_elsewhere_count_too(make_key: MakeKey, keyring_of: MakeKeyring) -> None:
+    here = keyring_of([make_key(SERVER, edition=STANDARD)])
+    assert installation_advice([here], [(SERVER, STANDARD), (DESKTOP, ENTERPRISE)]) == ()
+    assert installation_advice([here], [(SERVER, ENTERPRISE)]) == (EDITIONS,)
+    assert installation_advice([here], [(CORES, STANDARD)]) == (SCHEMES,)

@@ -28,7 +28,9 @@ from sparekey.server.link.reporting import take_hellos
 from sparekey.server.reports.explaining import explain_svm
 from sparekey.server.reports.gathering import Question, answer_forecast, answer_plan
 from sparekey.server.store.clock_skews import load_skews
+from sparekey.server.tasks.starting import StartTask, dry_run, start_tasks
 from sparekey.v1 import agent_pb2, event_pb2, fleet_pb2, license_pb2
+from sparekey.wire.errors import CallRefused
 
 from .world import NO_RETRY, NOW, World, make_key
 
@@ -62,6 +64,19 @@ def test_R82_a_clock_jumps_if_it_is_moved_by_more_than_a_day(sign: int) -> None:
     assert judged(SkewBook({}), 0, sign * (DAY + 1)) == [None, a_day]
     assert judged(SkewBook({"svm-1": sign * DAY}), -sign) == [-a_day]
     assert judged(SkewBook({"svm-1": sign * DAY}), 0) == [no]
+
+
+def test_R82_a_clock_that_is_off_as_ever_does_not_jump_after_its_svm_was_forgotten(
+    void_world: World,
+) -> None:
+    """Also not at the next start: what the server knows and what is on disk are the same."""
+    book = SkewBook(void_world.read(load_skews))
+    set_up_anew(void_world)
+    book.forget(["svm-1"])
+    change = book.judge("svm-1", 2 * DAY, 0)
+    assert change is not None
+    void_world.write(note_skews, change)
+    assert SkewBook(void_world.read(load_skews)).judge("svm-1", 2 * DAY, 0) is None
 
 
 def test_R82_a_clock_that_drifts_never_jumps() -> None:
@@ -142,6 +157,7 @@ class VoidKeys(RuleBasedStateMachine):
     @rule(name=NAMES)
     def an_operator_forgets(self, name: str) -> None:
         self.world.write(forget_svms, ChangeSvm(name, False, "operator", NO_RETRY, False))
+        self.book.forget([name])
         self.plain[name].known = False
 
     @rule(name=NAMES)
@@ -278,6 +294,38 @@ def test_R82_a_reserve_key_is_no_activation(void_world: World) -> None:
     void_world.sync(["svm-1"])
     assert len(void_world.record("svm-1").keyring.slots) == 2
     assert void_world.read(load_terms).void_svms == {"svm-1"}
+
+
+def advised(task: license_pb2.Task | CallRefused) -> set[str]:
+    """The SVMs whose outcomes advise of void keys."""
+    assert isinstance(task, license_pb2.Task)
+    return {one.svm_id for one in task.outcomes if license_pb2.ADVICE_KEYS_VOID in one.advice}
+
+
+def test_R82_a_task_that_does_not_end_the_void_says_so(void_world: World) -> None:
+    void_world.add_keys([OTHER, LATER])
+    for key, role in ((KEY, Role.ACTIVE), (OTHER, Role.ACTIVE), (LATER, Role.RESERVE)):
+        order = void_world.order(key, role)
+        assert advised(void_world.read(dry_run, order, NOW)) == {"svm-1"}
+        assert advised(void_world.start(order)) == {"svm-1"}
+        void_world.sync(["svm-1", "svm-2"])
+    set_up_anew(void_world)
+    assert advised(void_world.start(void_world.order(LATER, Role.RESERVE))) == {"svm-1"}
+    assert advised(void_world.start(void_world.order(OTHER, Role.ACTIVE))) == set()
+    assert advised(void_world.start(void_world.order(LATER, Role.RESERVE))) == set()
+
+
+def test_R82_in_one_batch_an_activation_ends_the_advice_for_those_behind_it(
+    void_world: World,
+) -> None:
+    set_up_anew(void_world)
+    void_world.add_keys([LATER])
+    requests = [
+        StartTask(void_world.order(key, role, ["svm-1"]), NO_RETRY, license_pb2.ActivateResponse)
+        for key, role in ((KEY, Role.ACTIVE), (LATER, Role.RESERVE))
+    ]
+    tasks = [answer.task for answer in void_world.write(start_tasks, *requests)]
+    assert [advised(task) for task in tasks] == [set(), set()]
 
 
 def test_R82_activation_alone_does_not_give_void_keys_their_effect_back(void_world: World) -> None:

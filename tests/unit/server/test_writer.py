@@ -18,6 +18,7 @@ from sqlalchemy import Engine, event, insert, select
 from sparekey.runtime.clock import SettableClock
 from sparekey.server.store import schema
 from sparekey.server.store.commits import Commit, CommitFeed
+from sparekey.server.store.groups import GroupWriter
 from sparekey.server.store.transaction import Transaction
 from sparekey.server.store.writer import ThreadTarget, Writer
 from sparekey.v1 import error_pb2, event_pb2
@@ -216,8 +217,10 @@ async def test_a_full_disk_refuses_calls_and_loses_nothing(engine: Engine, tmp_p
         connection.exec_driver_sql(f"PRAGMA max_page_count = {1 if full else 2**30}")
 
     event.listen(engine, "begin", limit)
+    groups: list[int] = []
 
     def fill(transaction: Transaction, sizes: Sequence[int]) -> list[None]:
+        groups.append(len(sizes))
         for size in sizes:
             transaction.connection.execute(
                 insert(schema.facts).values(name=f"big-{size}", value="x" * size)
@@ -236,12 +239,38 @@ async def test_a_full_disk_refuses_calls_and_loses_nothing(engine: Engine, tmp_p
                 assert isinstance(answer, CallRefused)
                 assert answer.reason_name == "STORAGE_UNAVAILABLE"
                 assert "nothing was changed" in answer.message
+        assert groups == [2, 1]
         assert names_on_disk(tmp_path) == ["before"]
         assert not any(commit.svms for commit in commits[told:])
         full = False
         await writer.write(fill, 100_000)
         await writer.write(note.write, "after")
     assert names_on_disk(tmp_path) == ["before", "big-100000", "after"]
+
+
+def test_a_group_is_refused_at_once_while_another_program_holds_the_database(
+    engine: Engine, tmp_path: Path
+) -> None:
+    """Each request alone would wait for the same lock as long again."""
+    note, statements = Note(), list[str]()
+
+    def prepare(connection: sqlite3.Connection, _record: object) -> None:
+        connection.execute("PRAGMA busy_timeout = 50")
+        connection.set_trace_callback(statements.append)
+
+    event.listen(engine, "connect", prepare)
+    engine.dispose()
+    groups = GroupWriter(engine)
+    with closing(sqlite3.connect(tmp_path / "sparekey.db")) as other:
+        other.execute("BEGIN IMMEDIATE")
+        answers, commit = groups.write([(note.write, ["a", "b"]), (note.write, ["c"])], NOW)
+        assert statements.count("BEGIN IMMEDIATE") == 1
+        other.rollback()
+    assert [answer.reason_name for answer in answers] == ["STORAGE_UNAVAILABLE"] * 3
+    assert commit == Commit()
+    assert groups.write([(note.write, ["d"])], NOW)[0] == ["d"]
+    groups.close()
+    assert names_on_disk(tmp_path) == ["d"]
 
 
 async def test_a_storage_that_may_not_be_written(engine: Engine, tmp_path: Path) -> None:

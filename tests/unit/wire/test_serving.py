@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+from contextlib import suppress
+from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import grpc.aio
@@ -9,7 +13,10 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
+from sparekey.certificates.authority import create_authority
 from sparekey.runtime.startup import Address, StartupRefused
+from sparekey.server.encryption import OwnCertificate, server_credentials
+from sparekey.wire import serving
 from sparekey.wire.serving import (
     CHANNEL_OPTIONS,
     SERVER_OPTIONS,
@@ -65,6 +72,39 @@ async def test_health_and_reflection_name_the_services() -> None:
             "grpc.health.v1.Health",
             "grpc.reflection.v1alpha.ServerReflection",
         }
+    await server.stop(None)
+
+
+CLIENT_HELLO = b"\x16\x03\x01\x02\x00\x01"
+"""How a handshake begins: a record of 512 bytes is to come."""
+
+
+@pytest.mark.parametrize(
+    ("encrypted", "said"),
+    [(False, b""), (True, b""), (True, CLIENT_HELLO)],
+    ids=["plain", "encrypted", "in the middle of a handshake"],
+)
+async def test_who_connects_and_falls_silent_is_not_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, encrypted: bool, said: bytes
+) -> None:
+    limit = "grpc.server_handshake_timeout_ms"
+    shorter = [(name, 200 if name == limit else value) for name, value in SERVER_OPTIONS]
+    monkeypatch.setattr(serving, "SERVER_OPTIONS", shorter)
+    server = make_server([])
+    credentials = None
+    if encrypted:
+        authority = create_authority(tmp_path / "ca", "Test", datetime.now(UTC))
+        certificate = OwnCertificate(authority, ["127.0.0.1"])
+        credentials = server_credentials(certificate, ask_client=True)
+    address = listen(server, Address("127.0.0.1", 0), credentials)
+    await server.start()
+    async with asyncio.timeout(10):
+        silent, writer = await asyncio.open_connection(address.host, address.port)
+        writer.write(said)
+        with suppress(ConnectionResetError):
+            # A server speaks first without encryption: its settings come before the end.
+            await silent.read()
+        writer.close()
     await server.stop(None)
 
 

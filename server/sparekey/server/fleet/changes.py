@@ -15,7 +15,7 @@ from sparekey.server.life.guest_lists import forget_guests
 from sparekey.server.life.terms import load_terms
 from sparekey.server.store.instructions import load_pending
 from sparekey.server.store.requests import Retry, earlier_response, remember_answer
-from sparekey.server.store.svms import delete_svm, load_svms, save_svms
+from sparekey.server.store.svms import SvmRecord, delete_svm, load_svms, save_svms
 from sparekey.server.store.tasks import OutcomeChanges, OutcomeRecord
 from sparekey.server.store.transaction import Transaction
 from sparekey.server.tasks.ending import apply_outcome_changes
@@ -67,20 +67,11 @@ def _exclude(transaction: Transaction, request: ChangeSvm) -> Message | CallRefu
     earlier = earlier_response(transaction.connection, request.retry, fleet_pb2.ExcludeSvmResponse)
     if earlier is not None:
         return earlier
-    record = load_svms(transaction.connection, [request.svm_id]).get(request.svm_id)
-    if record is None:
-        return svm_not_found(request.svm_id)
-    refuse_outside(request.clusters, [(record.svm_id, record.cluster)])
+    record = _find(transaction, request)
     changed = record.excluded != bool(request.excluded)
     record.excluded = bool(request.excluded)
-    waiting = len(load_pending(transaction.connection, [request.svm_id]).get(request.svm_id, ()))
-    message = svm_message(
-        record,
-        transaction.now,
-        connected=request.connected,
-        waiting=waiting,
-        terms=load_terms(transaction.connection),
-    )
+    waiting = load_pending(transaction.connection, [request.svm_id]).get(request.svm_id, [])
+    message = _message(transaction, request, record, len(waiting))
     response = fleet_pb2.ExcludeSvmResponse(svm=message)
     if request.validate_only:
         return response
@@ -109,10 +100,7 @@ def _forget(transaction: Transaction, request: ChangeSvm) -> Message | CallRefus
     earlier = earlier_response(transaction.connection, request.retry, fleet_pb2.ForgetSvmResponse)
     if earlier is not None:
         return earlier
-    record = load_svms(transaction.connection, [request.svm_id]).get(request.svm_id)
-    if record is None:
-        return svm_not_found(request.svm_id)
-    refuse_outside(request.clusters, [(record.svm_id, record.cluster)])
+    record = _find(transaction, request)
     if request.connected:
         return CallRefused(
             error_pb2.ERROR_REASON_SVM_CONNECTED,
@@ -120,15 +108,8 @@ def _forget(transaction: Transaction, request: ChangeSvm) -> Message | CallRefus
             metadata={"svm_id": request.svm_id},
         )
     waiting = load_pending(transaction.connection, [request.svm_id]).get(request.svm_id, [])
-    response = fleet_pb2.ForgetSvmResponse(
-        svm=svm_message(
-            record,
-            transaction.now,
-            connected=False,
-            waiting=len(waiting),
-            terms=load_terms(transaction.connection),
-        )
-    )
+    message = _message(transaction, request, record, len(waiting))
+    response = fleet_pb2.ForgetSvmResponse(svm=message)
     if request.validate_only:
         return response
     changes = OutcomeChanges()
@@ -158,6 +139,31 @@ def _forget(transaction: Transaction, request: ChangeSvm) -> Message | CallRefus
     )
     remember_answer(transaction, request.retry, response.SerializeToString())
     return response
+
+
+def _find(transaction: Transaction, request: ChangeSvm) -> SvmRecord:
+    """The SVM of a request.
+
+    Raises:
+        CallRefused: the server does not know it, or who asks may not act upon it.
+    """
+    record = load_svms(transaction.connection, [request.svm_id]).get(request.svm_id)
+    if record is None:
+        raise svm_not_found(request.svm_id)
+    refuse_outside(request.clusters, [(record.svm_id, record.cluster)])
+    return record
+
+
+def _message(
+    transaction: Transaction, request: ChangeSvm, record: SvmRecord, waiting: int
+) -> fleet_pb2.Svm:
+    return svm_message(
+        record,
+        transaction.now,
+        connected=request.connected,
+        waiting=waiting,
+        terms=load_terms(transaction.connection),
+    )
 
 
 def svm_not_found(svm_id: str) -> CallRefused:

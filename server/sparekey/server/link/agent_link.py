@@ -73,6 +73,7 @@ class AgentLink:
         # When agents were last heard of, as far as it is not written down yet.
         self._heard: dict[str, datetime] = {}
         feed.listen(lambda commit: self.pusher.wake(commit.instructed))
+        feed.listen(lambda commit: self._skews.forget(commit.forgotten))
 
     async def load(self) -> None:
         """Read what is needed of the time before this start; before any due work is done."""

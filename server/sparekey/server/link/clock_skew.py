@@ -7,7 +7,7 @@ than it did, voids its SVM's keys (R54); what was a jump of the server's own clo
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -98,6 +98,11 @@ class SkewBook:
         else:
             self._noted.pop(change.svm_id, None)
 
+    def forget(self, svm_ids: Collection[str]) -> None:
+        """Forget what is noted of SVMs that were forgotten, as the disk does."""
+        for svm_id in svm_ids:
+            self._noted.pop(svm_id, None)
+
     def _is_measured(self, svm_id: str, own_offset: float) -> bool:
         if abs(own_offset - self._own_offset) > _TOLERANCE_SECONDS:
             self._own_offset, self._measured = own_offset, set()
@@ -156,6 +161,11 @@ class ClockSkews:
         await self._writer.write(note_skews, change)
         if self._book is not None:
             self._book.note(change)
+
+    def forget(self, svm_ids: Collection[str]) -> None:
+        """Forget SVMs that the server no longer knows."""
+        if self._book is not None:
+            self._book.forget(svm_ids)
 
 
 def _look_back(connection: Connection, now: datetime) -> tuple[dict[str, int | None], bool]:

@@ -72,7 +72,8 @@ class FleetServicer:
     async def watch_svms(
         self, request: fleet_pb2.WatchSvmsRequest, call: Call
     ) -> AsyncIterator[fleet_pb2.WatchSvmsResponse]:
-        """Follow the fleet."""
+        """Follow the fleet or one cluster of it."""
+        told = _Told(request.cluster)
         changes = Subscription()
         stop = self._feed.listen(changes.notify)
         try:
@@ -81,7 +82,8 @@ class FleetServicer:
                 found = await self._reader.read(_read_page, request.cluster, after, _WATCH_PAGE)
                 caught_up = len(found[0]) < _WATCH_PAGE
                 after = found[0][-1].svm_id if found[0] else after
-                yield fleet_pb2.WatchSvmsResponse(svms=self._messages(found), caught_up=caught_up)
+                messages, _ = told.sort(self._messages(found))
+                yield fleet_pb2.WatchSvmsResponse(svms=messages, caught_up=caught_up)
             while True:
                 commit = await changes.next()
                 changed = sorted(commit.svms | commit.instructed)
@@ -89,17 +91,13 @@ class FleetServicer:
                     found = await self._reader.read(
                         _read_some, changed[start : start + _WATCH_PAGE]
                     )
-                    messages = [
-                        svm
-                        for svm in self._messages(found)
-                        if not request.cluster or svm.cluster == request.cluster
-                    ]
-                    if messages:
-                        yield fleet_pb2.WatchSvmsResponse(svms=messages, caught_up=True)
-                if commit.forgotten:
-                    yield fleet_pb2.WatchSvmsResponse(
-                        forgotten_svm_ids=sorted(commit.forgotten), caught_up=True
-                    )
+                    messages, left = told.sort(self._messages(found))
+                    if messages or left:
+                        yield fleet_pb2.WatchSvmsResponse(
+                            svms=messages, left_svm_ids=left, caught_up=True
+                        )
+                if forgotten := told.forget(commit.forgotten):
+                    yield fleet_pb2.WatchSvmsResponse(forgotten_svm_ids=forgotten, caught_up=True)
         finally:
             stop()
 
@@ -142,6 +140,35 @@ class FleetServicer:
             )
             for record in records
         ]
+
+
+class _Told:
+    """Which SVMs of a cluster a watch has told, so that it can tell which of them are gone from it.
+
+    Of the whole fleet nothing is kept: there every SVM is told, and none leaves.
+    """
+
+    def __init__(self, cluster: str) -> None:
+        self._cluster = cluster
+        self._svm_ids: set[str] = set()
+
+    def sort(self, svms: list[fleet_pb2.Svm]) -> tuple[list[fleet_pb2.Svm], list[str]]:
+        """Those of some SVMs that are to be told, and the ids of those that left the cluster."""
+        if not self._cluster:
+            return svms, []
+        inside = [svm for svm in svms if svm.cluster == self._cluster]
+        left = {svm.svm_id for svm in svms if svm.cluster != self._cluster} & self._svm_ids
+        self._svm_ids |= {svm.svm_id for svm in inside}
+        self._svm_ids -= left
+        return inside, sorted(left)
+
+    def forget(self, svm_ids: Collection[str]) -> list[str]:
+        """Those of some SVMs that were forgotten and told before."""
+        if not self._cluster:
+            return sorted(svm_ids)
+        gone = self._svm_ids.intersection(svm_ids)
+        self._svm_ids -= gone
+        return sorted(gone)
 
 
 def _read_page(connection: Connection, cluster: str, after: str, size: int) -> _Found:

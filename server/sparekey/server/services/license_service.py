@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import replace
 from datetime import timedelta
 from typing import TypeVar
 
@@ -25,7 +26,7 @@ from sparekey.server.store.tasks import (
 from sparekey.server.store.writer import Writer
 from sparekey.server.tasks.ending import CancelTask, cancel_tasks, task_not_found
 from sparekey.server.tasks.messages import outcome_message, task_message
-from sparekey.server.tasks.planning import TaskOrder
+from sparekey.server.tasks.planning import TaskOrder, refuse_scope
 from sparekey.server.tasks.rerunning import read_rerun
 from sparekey.server.tasks.starting import MAX_INLINE_OUTCOMES, StartTask, dry_run, start_tasks
 from sparekey.v1 import license_pb2
@@ -105,9 +106,6 @@ class LicenseServicer:
         rerun = await self._reader.read(read_rerun, request.task_id)
         if rerun is None:
             raise task_not_found(request.task_id)
-        if rerun.subscription is not None and not request.validate_only:
-            await self._ask_subscription(rerun.subscription)
-            rerun = await self._reader.read(read_rerun, request.task_id) or rerun
         order = TaskOrder(
             serial=rerun.serial,
             role=rerun.task.role,
@@ -120,6 +118,11 @@ class LicenseServicer:
             rerun_of=request.task_id,
             in_grace_too=True,
         )
+        if rerun.subscription is not None and not request.validate_only:
+            await self._reader.read(refuse_scope, order)
+            await self._ask_subscription(rerun.subscription)
+            rerun = await self._reader.read(read_rerun, request.task_id) or rerun
+            order = replace(order, serial=rerun.serial)
         if request.validate_only:
             task = await self._reader.read(dry_run, order, self._clock.now())
             return license_pb2.RunTaskResponse(task=task)

@@ -8,6 +8,7 @@ in batches, so a group of sixty calls costs few statements.
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Any, TypeVar
@@ -34,6 +35,18 @@ but its transaction.
 Run = tuple[Operation[Any, Any], list[Any]]
 """Requests of one operation that came one after the other."""
 
+_UNAVAILABLE = frozenset(
+    {
+        sqlite3.SQLITE_BUSY,
+        sqlite3.SQLITE_LOCKED,
+        sqlite3.SQLITE_FULL,
+        sqlite3.SQLITE_IOERR,
+        sqlite3.SQLITE_READONLY,
+        sqlite3.SQLITE_CANTOPEN,
+    }
+)
+"""What SQLite says where nobody could write now: no request is to blame."""
+
 _log = structlog.get_logger()
 
 
@@ -53,8 +66,14 @@ class GroupWriter:
         try:
             return self._transact(runs, now)
         except Exception as error:  # noqa: BLE001 - whatever failed, each caller gets an answer
-            if sum(len(requests) for _, requests in runs) == 1:
-                return [_as_answer(error)], Commit()
+            size = sum(len(requests) for _, requests in runs)
+            problem = _unavailable(error)
+            if problem is not None:
+                # At once: each alone would only wait for the same lock or disk again.
+                _log.error("the storage cannot be written", problem=problem)
+                return [_refusal() for _ in range(size)], Commit()
+            if size == 1:
+                return [error], Commit()
         # One bad request must not fail its whole group: each alone.
         answers: list[Any] = []
         commit = Commit()
@@ -82,12 +101,17 @@ class GroupWriter:
         return answers, transaction.commit
 
 
-def _as_answer(error: Exception) -> Exception:
-    if isinstance(error, OperationalError):
-        _log.error("the storage cannot be written", problem=str(error.orig))
-        return CallRefused(
-            error_pb2.ERROR_REASON_STORAGE_UNAVAILABLE,
-            "the storage cannot be written now; nothing was changed. Free disk space or look at"
-            " the server's log, then try again",
-        )
-    return error
+def _unavailable(error: Exception) -> str | None:
+    """What keeps the storage from being written, where that is the failure."""
+    if not isinstance(error, OperationalError) or not isinstance(error.orig, sqlite3.Error):
+        return None
+    # An extended code holds the plain one in its lowest byte.
+    return str(error.orig) if error.orig.sqlite_errorcode & 0xFF in _UNAVAILABLE else None
+
+
+def _refusal() -> CallRefused:
+    return CallRefused(
+        error_pb2.ERROR_REASON_STORAGE_UNAVAILABLE,
+        "the storage cannot be written now; nothing was changed. Free disk space or look at"
+        " the server's log, then try again",
+    )

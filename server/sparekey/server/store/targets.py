@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, select, update
+from sqlalchemy import ColumnElement, Connection, bindparam, select, update
 
 from sparekey.licensing.guests import GuestMix
 from sparekey.licensing.keyring import EMPTY, Keyring
+from sparekey.licensing.keys import Edition, KeyType
 from sparekey.licensing.scopes import AllSvms, OneCluster, PickedSvms, Scope
 from sparekey.server.store import schema
 from sparekey.server.store.bulk import BulkChange, Lookup
@@ -17,6 +19,7 @@ from sparekey.server.store.keys import StoredKey
 from sparekey.server.store.svms import guest_mix, load_keyrings
 
 _svms = schema.svms
+_held = schema.held_keys
 
 
 @dataclass(slots=True)
@@ -47,6 +50,9 @@ _TARGETS = select(
     _svms.c.instruction_version,
 )
 _BY_ID = Lookup(_TARGETS.where(_svms.c.id.in_(bindparam("values", expanding=True))))
+_CLUSTERS = Lookup(
+    select(_svms.c.id, _svms.c.cluster).where(_svms.c.id.in_(bindparam("values", expanding=True)))
+)
 _SAVE_VERSION = BulkChange(
     update(_svms)
     .where(_svms.c.id == bindparam("svm"))
@@ -69,12 +75,8 @@ def load_targets(
     match scope:
         case PickedSvms(ids):
             rows = _BY_ID.rows(connection, ids)
-        case OneCluster(name):
-            rows = connection.execute(
-                _TARGETS.where(~_svms.c.excluded, _svms.c.cluster == name)
-            ).all()
-        case AllSvms():
-            rows = connection.execute(_TARGETS.where(~_svms.c.excluded)).all()
+        case AllSvms() | OneCluster():
+            rows = connection.execute(_TARGETS.where(*_wide(scope))).all()
     found = {
         svm_id: Target(svm_id, cluster, guest_mix(servers, desktops, unknown), version)
         for svm_id, cluster, servers, desktops, unknown, version in rows
@@ -87,3 +89,36 @@ def load_targets(
 def save_versions(connection: Connection, targets: Iterable[Target]) -> None:
     """Write the versions that were given to instructions."""
     _SAVE_VERSION.run(connection, [(one.instruction_version, one.svm_id) for one in targets])
+
+
+def clusters_within(connection: Connection, scope: Scope) -> dict[str, str]:
+    """By SVM that a scope may select its cluster, which is empty for none."""
+    if isinstance(scope, PickedSvms):
+        return dict(_CLUSTERS.rows(connection, scope.ids))
+    query = select(_svms.c.id, _svms.c.cluster).where(*_wide(scope))
+    return dict(connection.execute(query).tuples().all())
+
+
+def kinds_outside(
+    connection: Connection, scope: AllSvms | OneCluster, now: datetime
+) -> list[tuple[KeyType, Edition]]:
+    """The types and editions of the keys in force on SVMs that a scope leaves out (R40, R41).
+
+    Reserve keys count too: one is like the active key before it, and where that has ended it has
+    taken over, be that reported or not. What waits for these SVMs does not count.
+    """
+    query = select(_held.c.type, _held.c.edition).where(
+        _held.c.ended_at.is_(None),
+        _held.c.blocked_at.is_(None),
+        _held.c.not_before <= now,
+        _held.c.expires_at.is_(None) | (_held.c.expires_at > now),
+        _held.c.svm_id.not_in(select(_svms.c.id).where(*_wide(scope))),
+    )
+    found = connection.execute(query.distinct())
+    return [(KeyType[key_type], Edition[edition]) for key_type, edition in found]
+
+
+def _wide(scope: AllSvms | OneCluster) -> list[ColumnElement[bool]]:
+    """What selects all SVMs or those of a cluster, without those that are excluded."""
+    of_cluster = [_svms.c.cluster == scope.name] if isinstance(scope, OneCluster) else []
+    return [~_svms.c.excluded, *of_cluster]

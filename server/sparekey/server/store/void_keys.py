@@ -21,6 +21,12 @@ def void_svms(connection: Connection) -> frozenset[str]:
     return frozenset(connection.scalars(select(_void.c.svm_id)))
 
 
+def remedies_begun(connection: Connection) -> dict[str, bool]:
+    """By SVM whose keys are void whether it registered anew: an activation is what is missing."""
+    rows = connection.execute(select(_void.c.svm_id, _void.c.registered_again_at))
+    return {svm_id: again is not None for svm_id, again in rows}
+
+
 def add_void(connection: Connection, svm_id: str, voided_at: datetime) -> bool:
     """Note that an SVM's keys are void; False where it has no active key, or they were already."""
     holds = select(_held.c.serial).where(_held.c.svm_id == svm_id, _held.c.role == Role.ACTIVE.name)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Collection, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
@@ -23,7 +23,8 @@ from sparekey.server.access.clusters import refuse_outside
 from sparekey.server.store.instructions import Action, StoredInstruction, load_pending
 from sparekey.server.store.keys import StoredKey, load_keys
 from sparekey.server.store.subscriptions import load_subscriptions
-from sparekey.server.store.targets import Target, load_targets
+from sparekey.server.store.targets import Target, clusters_within, kinds_outside, load_targets
+from sparekey.server.store.void_keys import remedies_begun
 from sparekey.server.tasks.waiting import foresee
 from sparekey.v1 import error_pb2
 from sparekey.wire.errors import CallRefused
@@ -62,11 +63,22 @@ class TaskOrder:
 
 @dataclass(slots=True)
 class Workspace:
-    """SVMs with what waits for them and the keys concerned, as one transaction sees them."""
+    """SVMs with what waits for them and the keys concerned, as one transaction sees them.
+
+    `void` tells of SVMs whose keys are void whether they registered anew; None: not read.
+    """
 
     svms: dict[str, Target] = field(default_factory=dict)
     waiting: dict[str, list[StoredInstruction]] = field(default_factory=dict)
     keys: dict[str, StoredKey] = field(default_factory=dict)
+    void: dict[str, bool] | None = None
+
+    def staying_void(self, connection: Connection, role: Role) -> set[str]:
+        """The SVMs whose keys are void, and stay so when they get a key in this role (R82)."""
+        if self.void is None:
+            self.void = remedies_begun(connection)
+        cures = role is Role.ACTIVE
+        return {svm_id for svm_id, begun in self.void.items() if not (cures and begun)}
 
     def add(self, connection: Connection, records: Mapping[str, Target]) -> None:
         """Take in SVMs that are not here yet, with what waits for them."""
@@ -150,8 +162,22 @@ def gather(connection: Connection, workspace: Workspace, order: TaskOrder) -> li
         loaded = load_targets(connection, scope, workspace.keys)
         workspace.add(connection, loaded)
         candidates = set(loaded)
+    return _select(order, {svm_id: workspace.svms[svm_id].cluster for svm_id in candidates})
+
+
+def refuse_scope(connection: Connection, order: TaskOrder) -> None:
+    """Look at an order's scope alone, ahead of anything that is done for the order.
+
+    Raises:
+        CallRefused: as `gather` would refuse it now.
+    """
+    _select(order, clusters_within(connection, order.scope))
+
+
+def _select(order: TaskOrder, clusters: Mapping[str, str]) -> list[str]:
+    scope = order.scope
     selected, unknown = resolve(
-        scope, [(svm_id, workspace.svms[svm_id].cluster or None) for svm_id in candidates]
+        scope, [(svm_id, cluster or None) for svm_id, cluster in clusters.items()]
     )
     if unknown:
         shown = ", ".join(unknown[:5]) + (", ..." if len(unknown) > 5 else "")
@@ -166,9 +192,7 @@ def gather(connection: Connection, workspace: Workspace, order: TaskOrder) -> li
             error_pb2.ERROR_REASON_SCOPE_EMPTY,
             f"{where} holds no SVM; list the SVMs to see what is there",
         )
-    refuse_outside(
-        order.clusters, ((svm_id, workspace.svms[svm_id].cluster) for svm_id in selected)
-    )
+    refuse_outside(order.clusters, ((svm_id, clusters[svm_id]) for svm_id in selected))
     return selected
 
 
@@ -178,9 +202,24 @@ class Planner:
     Thousands of a cluster hold the same keys beside as many guests. Of those that nothing waits
     for, neither an instruction nor an instant that has come, one is worked out for all: when a
     key was installed counts only where a reserve is due.
+
+    Args:
+        workspace: The SVMs.
+        key: The key to give.
+        slot: Where it goes.
+        now: The present instant.
+        void: The SVMs whose keys are void and stay so.
     """
 
-    def __init__(self, workspace: Workspace, key: StoredKey, slot: Slot, now: datetime) -> None:
+    def __init__(
+        self,
+        workspace: Workspace,
+        key: StoredKey,
+        slot: Slot,
+        now: datetime,
+        void: Collection[str] = (),
+    ) -> None:
+        self._void = void
         self._workspace = workspace
         self._key = key
         self._slot = slot
@@ -190,24 +229,40 @@ class Planner:
     def plan(self, svm_id: str) -> SvmPlan:
         """What will happen on one SVM."""
         target = self._workspace.svms[svm_id]
-        if self._workspace.waiting.get(svm_id) or something_due(target.keyring, self._now):
-            return self._plan(svm_id, target)
+        if (
+            svm_id in self._void
+            or self._workspace.waiting.get(svm_id)
+            or something_due(target.keyring, self._now)
+        ):
+            return self._plan(svm_id)
         # Keys by their identity: of a key that only SVMs know each may tell something else.
         held = [(slot, id(one.key), one.ended_at) for slot, one in target.keyring.slots.items()]
         alike = (target.guests, *held)
         found = self._known.get(alike)
         if found is None:
-            found = self._known[alike] = self._plan(svm_id, target)
+            found = self._known[alike] = self._plan(svm_id)
         return found
 
-    def _plan(self, svm_id: str, target: Target) -> SvmPlan:
-        return plan_svm(self._workspace, svm_id, target, self._key, self._slot, self._now)
+    def _plan(self, svm_id: str) -> SvmPlan:
+        return plan_svm(
+            self._workspace, svm_id, self._key, self._slot, self._now, void=svm_id in self._void
+        )
 
 
 def plan_svm(
-    workspace: Workspace, svm_id: str, target: Target, key: StoredKey, slot: Slot, now: datetime
+    workspace: Workspace,
+    svm_id: str,
+    key: StoredKey,
+    slot: Slot,
+    now: datetime,
+    *,
+    void: bool = False,
 ) -> SvmPlan:
-    """What giving a key to one SVM will do, beside all that waits for it (R89)."""
+    """What giving a key to one SVM will do, beside all that waits for it (R89).
+
+    `void`: the SVM's keys are void and stay so.
+    """
+    target = workspace.svms[svm_id]
     keyring = target.keyring
     if waiting := workspace.waiting.get(svm_id):
         new = action_for(key.key.serial, svm_id, slot, None)
@@ -218,7 +273,8 @@ def plan_svm(
     if not isinstance(result, Transition):
         return SvmPlan(OutcomeState.REFUSED, keyring, reason=result)
     state = OutcomeState.APPLIED if result.own_changes else OutcomeState.UNCHANGED
-    return SvmPlan(state, keyring, advice=advise(slot, keyring, target.guests, now))
+    advice = advise(slot, keyring, target.guests, now, void=void)
+    return SvmPlan(state, keyring, advice=advice)
 
 
 def plan_task(
@@ -234,7 +290,8 @@ def plan_task(
     selected = gather(connection, workspace, order)
     slot = Slot(key.key.type, order.role)
     barred = _in_grace(connection, workspace, order, selected, now)
-    planner = Planner(workspace, key, slot, now)
+    void = workspace.staying_void(connection, order.role)
+    planner = Planner(workspace, key, slot, now, void)
     plans = {
         svm_id: SvmPlan(
             OutcomeState.REFUSED,
@@ -248,7 +305,8 @@ def plan_task(
     advice: tuple[Advice, ...] = ()
     if not isinstance(order.scope, PickedSvms):
         different = {id(plan): plan for plan in plans.values()}
-        advice = installation_advice(plan.keyring for plan in different.values())
+        elsewhere = kinds_outside(connection, order.scope, now)
+        advice = installation_advice((plan.keyring for plan in different.values()), elsewhere)
     return TaskPlan(plans, advice)
 
 

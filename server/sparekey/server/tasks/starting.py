@@ -202,9 +202,10 @@ def _start(
                 finished_at=now,
             )
         outcomes.append(outcome)
-    if order.role is Role.ACTIVE:
+    if order.role is Role.ACTIVE and workspace.void:
         unchanged = [one.svm_id for one in outcomes if one.state is OutcomeState.UNCHANGED]
         reinstate_keys(transaction, unchanged)
+        workspace.void = None
     counts = Counter(outcome.state for outcome in outcomes)
     state = task_state(counts)
     task = TaskRecord(
