@@ -30,6 +30,8 @@ class LinkTiming:
         accepted_within: How soon an agent is told that its report is on disk.
         report_gap: How soon after one write of a stream's reports the next may
             begin, where nothing in them is urgent.
+        report_quiet: After so long without a frame a stream's reports are written
+            before that, though not twice in a row.
     """
 
     heartbeat: timedelta = timedelta(seconds=30)
@@ -40,6 +42,7 @@ class LinkTiming:
     sweep: timedelta = timedelta(seconds=1)
     accepted_within: timedelta = timedelta(seconds=1)
     report_gap: timedelta = timedelta(seconds=1)
+    report_quiet: timedelta = timedelta(milliseconds=50)
 
 
 SILENT_SPANS = 3
