@@ -216,7 +216,8 @@ class ServerEnd:
         elif self.open.get(svm_id) is not wire:
             return  # a stream that the server has ended: nobody reads it any more
         else:
-            arrival = Arrival(svm_id, (frames.check_report(frame.report).SerializeToString(),))
+            frames.check_report(frame.report)
+            arrival = Arrival(svm_id, (frame.report.SerializeToString(),))
             (taken,) = self.write(take_reports, arrival, crash=crash)
             assert not isinstance(taken, CallRefused), taken
             answers = [frames.report_accepted(taken)]

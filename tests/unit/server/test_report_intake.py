@@ -11,7 +11,7 @@ import pytest
 from sqlalchemy import Engine, event, select
 
 from sparekey.runtime.clock import SettableClock
-from sparekey.server.link.report_intake import MOST_GATHERED, ReportIntake
+from sparekey.server.link.report_intake import MOST_GATHERED, Gathering, ReportIntake
 from sparekey.server.link.reporting import Taken, take_hellos
 from sparekey.server.link.sessions import Session
 from sparekey.server.store import schema
@@ -29,12 +29,13 @@ _HOUR = 3600.0
 class OneStream:
     """An SVM's stream with its intake; `taken` is what it was told became of its reports."""
 
-    def __init__(self, writer: Writer, gap: float) -> None:
+    def __init__(self, writer: Writer, gap: float, quiet: float) -> None:
         hello = agent_pb2.Hello(svm_id="svm-1", boot_id="boot")
         # Nothing is sent here, so there is no transport.
-        self.session = Session(hello, cast("Stream", None), heard_at=_HOUR)
+        now = asyncio.get_running_loop().time()
+        self.session = Session(hello, cast("Stream", None), heard_at=now)
         self.taken: list[tuple[Taken, bool]] = []
-        self.intake = ReportIntake(self.session, writer, gap, self._note)
+        self.intake = ReportIntake(self.session, writer, Gathering(gap, quiet), self._note)
         self._told = asyncio.Event()
         self._sequence = 0
 
@@ -47,7 +48,13 @@ class OneStream:
         """Report sections, in the next sequence."""
         self._sequence += 1
         report = agent_pb2.Report(sequence=self._sequence, **sections)  # type: ignore[arg-type]
-        await self.intake.take(report)
+        self.intake.take(report)
+        if self.intake.is_full:
+            await self.intake.room()
+
+    def pass_quietly(self, seconds: float) -> None:
+        """Look at what gathers as if so much time had passed since the last frame."""
+        self.intake.go_on(self.session.heard_at + seconds)
 
     async def until_told(self, sequence: int) -> None:
         async with asyncio.timeout(20):
@@ -57,13 +64,15 @@ class OneStream:
 
 
 @asynccontextmanager
-async def one_stream(engine: Engine, gap: float = _HOUR) -> AsyncIterator[OneStream]:
+async def one_stream(
+    engine: Engine, gap: float = _HOUR, quiet: float = _HOUR
+) -> AsyncIterator[OneStream]:
     """A known SVM that has just reported in full."""
     writer = Writer(ThreadTarget(engine), SettableClock(NOW), CommitFeed())
     await writer.start()
     try:
         await writer.write(take_hellos, agent_pb2.Hello(svm_id="svm-1", boot_id="boot"))
-        stream = OneStream(writer, gap)
+        stream = OneStream(writer, gap, quiet)
         await stream.tell(full=True, guests=guests(1))
         await stream.until_told(1)
         yield stream
@@ -105,13 +114,43 @@ async def test_a_quiet_stream_is_written_at_once(engine: Engine) -> None:
 
 
 async def test_what_gathers_is_written_when_the_gap_is_over(engine: Engine) -> None:
-    async with one_stream(engine, gap=0.05) as stream:
-        stream.session.heard_at = asyncio.get_running_loop().time()
+    async with one_stream(engine) as stream:
+        await stream.tell(guests=guests(2))
+        stream.pass_quietly(_HOUR - 1)
+        await stream.tell(guests=guests(3))
+        stream.pass_quietly(_HOUR)
+        await stream.until_told(3)
+    assert changes_told(engine) == [1, 3]
+
+
+async def test_what_gathers_is_written_early_where_the_stream_is_quiet(engine: Engine) -> None:
+    async with one_stream(engine, quiet=10) as stream:
+        await stream.tell(guests=guests(2))
+        stream.pass_quietly(9)
+        await stream.tell(guests=guests(3))
+        stream.pass_quietly(10)
+        await stream.until_told(3)
+    assert changes_told(engine) == [1, 3]
+
+
+async def test_not_every_pause_leads_to_a_write(engine: Engine) -> None:
+    async with one_stream(engine, quiet=10) as stream:
+        await stream.tell(guests=guests(2))
+        stream.pass_quietly(60)
+        await stream.until_told(2)
+        # Within the same gap there is no second.
+        stream.session.heard_at += 60
+        await stream.tell(guests=guests(3))
+        stream.pass_quietly(60)
+        await stream.tell(guests=guests(4))
+        await stream.intake.finish()
+    assert changes_told(engine) == [1, 2, 4]
+
+
+async def test_a_timer_looks_after_what_gathers(engine: Engine) -> None:
+    async with one_stream(engine, quiet=0.02) as stream:
         await stream.tell(guests=guests(2))
         await stream.until_told(2)
-        await stream.tell(guests=guests(3))
-        await stream.until_told(3)
-    assert changes_told(engine) == [1, 2, 3]
 
 
 @pytest.mark.parametrize(

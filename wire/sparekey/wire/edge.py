@@ -93,10 +93,17 @@ class Stream:
         Raises:
             CallRefused: the frame is too large or cannot be decoded.
         """
-        encoded = await self._context.read()
-        if encoded is grpc.aio.EOF:
+        return self.decode(await self.receive())
+
+    def receive(self) -> Awaitable[Any]:
+        """As `read`, for frames by the thousand: what comes is for `decode`."""
+        return self._context.read()
+
+    def decode(self, received: Any) -> Message | None:
+        """What was received, as `read` says."""
+        if received is grpc.aio.EOF:
             return None
-        return _decode(self._request_class, encoded)
+        return _decode(self._request_class, received)
 
     async def write(self, response: Message) -> None:
         """Hand one frame to the transport."""

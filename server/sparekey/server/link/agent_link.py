@@ -5,16 +5,16 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from datetime import datetime, timedelta
 
 import structlog
 
 from sparekey.runtime.clock import Clock, SettableClock
 from sparekey.server.link import frames
-from sparekey.server.link.clock_skew import ClockSkews
+from sparekey.server.link.clock_skew import ClockSkews, SkewChange
 from sparekey.server.link.pusher import Pusher
-from sparekey.server.link.report_intake import ReportIntake
+from sparekey.server.link.report_intake import Gathering, ReportIntake
 from sparekey.server.link.reporting import Taken, take_hellos
 from sparekey.server.link.sessions import SILENT_SPANS, LinkTiming, Session, Sessions
 from sparekey.server.store.commits import Commit, CommitFeed
@@ -61,6 +61,9 @@ class AgentLink:
         self._randomness = randomness
         self._skews = ClockSkews(reader, writer, clock)
         self.pusher = Pusher(self.sessions, reader, writer, self.timing)
+        self._gathering = Gathering(
+            self.timing.report_gap.total_seconds(), self.timing.report_quiet.total_seconds()
+        )
         # Reports that are on disk and whose agents have not been told so yet.
         self._to_tell: dict[Session, Taken] = {}
         self._something_to_tell = asyncio.Event()
@@ -132,16 +135,20 @@ class AgentLink:
         replaced = self.sessions.add(session)
         if replaced is not None:
             replaced.end(_replaced())
-        gap = self.timing.report_gap.total_seconds()
-        intake = ReportIntake(session, self._writer, gap, self._taken)
+        intake = ReportIntake(session, self._writer, self._gathering, self._taken)
         try:
             await self._welcome(session, opening.hello)
-            await self._look_at_clock(session, intake, opening)
-            while (frame := await stream.read()) is not None:
+            waiting = self._look_at_clock(session, intake, opening.hello)
+            if waiting is not None:
+                await waiting
+            # Asked for once: to ask for the loop costs more than to ask it for the time.
+            loop_time = asyncio.get_running_loop().time
+            while (frame := stream.decode(await stream.receive())) is not None:
                 assert isinstance(frame, agent_pb2.ConnectRequest)
-                session.heard_at = self._loop_time()
-                await self._receive(session, intake, frame)
-                await self._look_at_clock(session, intake, frame)
+                session.heard_at = loop_time()
+                waiting = self._receive(session, intake, frame)
+                if waiting is not None:
+                    await waiting
             await intake.finish()
         except asyncio.CancelledError:
             if session.ending is None:
@@ -182,17 +189,23 @@ class AgentLink:
         if taken.has_waiting:
             self.pusher.wake([session.svm_id])
 
-    async def _look_at_clock(
-        self, session: Session, intake: ReportIntake, frame: agent_pb2.ConnectRequest
-    ) -> None:
+    def _look_at_clock(
+        self,
+        session: Session,
+        intake: ReportIntake,
+        said: agent_pb2.Hello | agent_pb2.Report | agent_pb2.Heartbeat,
+    ) -> Awaitable[None] | None:
+        """Compare the local time that was said; what to wait for, if there is news of it."""
         # One that goes by the test clock is told the time; until then it lags behind.
-        if session.follows_test_clock:
-            return
-        change = await self._skews.look(session.svm_id, frame)
-        if change is not None:
-            # A frame whose report is refused says nothing of its clock either.
-            await intake.finish()
-            await self._skews.note(change)
+        if session.follows_test_clock or not said.HasField("local_time"):
+            return None
+        change = self._skews.look(session.svm_id, said.local_time)
+        return None if change is None else self._note_clock(intake, change)
+
+    async def _note_clock(self, intake: ReportIntake, change: SkewChange) -> None:
+        # A frame whose report is refused says nothing of its clock either.
+        await intake.finish()
+        await self._skews.note(change)
 
     async def _refuse_clone(self, hello: agent_pb2.Hello) -> None:
         other = self.sessions.get(hello.svm_id)
@@ -210,12 +223,23 @@ class AgentLink:
             retry_after=self.timing.heartbeat,
         )
 
-    async def _receive(
+    def _receive(
         self, session: Session, intake: ReportIntake, frame: agent_pb2.ConnectRequest
-    ) -> None:
+    ) -> Awaitable[None] | None:
+        """Take a frame in; what to wait for before the next is read, which is seldom anything.
+
+        Raises:
+            CallRefused: the frame breaks the protocol or is not well formed.
+        """
         match frame.WhichOneof("frame"):
             case "report":
-                await intake.take(frames.check_report(frame.report))
+                report = frame.report
+                frames.check_report(report)
+                intake.take(report)
+                news = self._look_at_clock(session, intake, report)
+                return intake.room() if news is None and intake.is_full else news
+            case "heartbeat":
+                return self._look_at_clock(session, intake, frame.heartbeat)
             case "test_clock_confirmation":
                 session.confirmed_setting = frame.test_clock_confirmation.setting
                 self._confirmed.set()
@@ -225,16 +249,21 @@ class AgentLink:
                     "Hello is for the first frame only; see the comments of AgentService",
                 )
             case _:
-                pass  # a heartbeat, or a frame of a newer release
+                pass  # a frame of a newer release
+        return None
 
     def _taken(self, session: Session, taken: Taken, answering: bool) -> None:
         if taken.full_report_wanted:
             session.send_soon(frames.full_report_wanted(taken))
-        # Told a moment later: no agent waits for it, and one frame does for several reports.
-        self._to_tell[session] = taken
-        self._something_to_tell.set()
         if answering:
+            # Told a moment later: no agent waits for it, and one frame does for several answers.
+            self._to_tell[session] = taken
+            self._something_to_tell.set()
             self.pusher.answered(session, more=taken.has_waiting)
+        else:
+            # Other reports have gathered before they were written.
+            self._to_tell.pop(session, None)
+            session.send_soon(frames.report_accepted(taken))
 
     async def _tell_accepted(self) -> None:
         while True:

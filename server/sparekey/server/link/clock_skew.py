@@ -21,7 +21,7 @@ from sparekey.server.store.clock_skews import load_skews, remove_skews, save_ske
 from sparekey.server.store.reader import Connection, Reader
 from sparekey.server.store.transaction import Transaction
 from sparekey.server.store.writer import Writer
-from sparekey.v1 import agent_pb2, event_pb2
+from sparekey.v1 import event_pb2
 
 TOLERANCE = timedelta(minutes=5)
 """A larger difference is told (R82)."""
@@ -113,7 +113,7 @@ class SkewBook:
 
 
 class ClockSkews:
-    """Looks at the local times in agents' frames; writes only where something has changed.
+    """Looks at the local times that agents say; writes only where something has changed.
 
     A jump is told from the difference that was noted last, which is on disk: so one is noticed
     too that came while the SVM was away, or while the server was down.
@@ -138,29 +138,25 @@ class ClockSkews:
         self._monotonic = monotonic
         self._book: SkewBook | None = None
 
-    async def load(self) -> SkewBook:
+    async def load(self) -> None:
         """Read what was noted before this start, ahead of anything that moves the clock's mark."""
         now = self._clock.now()
         noted, holds = await self._reader.read(_look_back, now)
         self._book = SkewBook(noted, now.timestamp() - self._monotonic(), holds=holds)
-        return self._book
 
-    async def look(self, svm_id: str, frame: agent_pb2.ConnectRequest) -> SkewChange | None:
-        """Compare a frame's local time, if it has one; what is new about it and to be noted."""
-        local_time = _local_time(frame)
-        if local_time is None:
-            return None
-        book = self._book or await self.load()
+    def look(self, svm_id: str, local_time: Timestamp) -> SkewChange | None:
+        """Compare the local time that an SVM said; what is new about it and to be noted."""
+        assert self._book is not None, "load comes first"
         now = self._clock.now().timestamp()
         # By the numbers alone: what an agent sends need not be an instant that exists.
         skew = max(-_MOST, min(_MOST, local_time.seconds - int(now)))
-        return book.judge(svm_id, skew, now - self._monotonic())
+        return self._book.judge(svm_id, skew, now - self._monotonic())
 
     async def note(self, change: SkewChange) -> None:
         """Write down what `look` found."""
+        assert self._book is not None, "load comes first"
         await self._writer.write(note_skews, change)
-        if self._book is not None:
-            self._book.note(change)
+        self._book.note(change)
 
     def forget(self, svm_ids: Collection[str]) -> None:
         """Forget SVMs that the server no longer knows."""
@@ -196,19 +192,6 @@ def note_skews(transaction: Transaction, changes: Sequence[SkewChange]) -> list[
         if change.jump:
             void_keys(transaction, change.svm_id, change.jump)
     return [None] * len(changes)
-
-
-def _local_time(frame: agent_pb2.ConnectRequest) -> Timestamp | None:
-    match frame.WhichOneof("frame"):
-        case "hello":
-            said: agent_pb2.Hello | agent_pb2.Report | agent_pb2.Heartbeat = frame.hello
-        case "report":
-            said = frame.report
-        case "heartbeat":
-            said = frame.heartbeat
-        case _:
-            return None
-    return said.local_time if said.HasField("local_time") else None
 
 
 def _describe(change: SkewChange) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 
 from sparekey.server.link.reporting import Taken
@@ -39,7 +39,8 @@ def check_hello(frame: agent_pb2.ConnectRequest | None) -> agent_pb2.Hello:
         )
     if not 1 <= len(hello.boot_id) <= _MAX_ID_LENGTH:
         violations.append(FieldViolation("hello.boot_id", "must have 1 to 64 characters"))
-    violations.extend(_too_high(("hello.results.version", one.version) for one in hello.results))
+    if any(result.version > _MAX_NUMBER for result in hello.results):
+        violations.append(_too_high("hello.results.version"))
     _refuse(violations)
     return hello
 
@@ -59,8 +60,8 @@ def check_identity(hello: agent_pb2.Hello, caller: Caller) -> None:
         )
 
 
-def check_report(report: agent_pb2.Report) -> agent_pb2.Report:
-    """A report whose text fields and numbers are well formed.
+def check_report(report: agent_pb2.Report) -> None:
+    """Check that a report's text fields and numbers are well formed.
 
     Raises:
         CallRefused: one is not.
@@ -72,19 +73,17 @@ def check_report(report: agent_pb2.Report) -> agent_pb2.Report:
             violations.append(
                 FieldViolation("report.placement.cluster", "must be 1 to 100 printable characters")
             )
-    numbers = [("report.sequence", report.sequence)]
-    if report.HasField("keyring"):
-        numbers.append(("report.keyring.revision", report.keyring.revision))
-    numbers.extend(("report.results.version", result.version) for result in report.results)
-    violations.extend(_too_high(numbers))
+    if report.sequence > _MAX_NUMBER:
+        violations.append(_too_high("report.sequence"))
+    if report.HasField("keyring") and report.keyring.revision > _MAX_NUMBER:
+        violations.append(_too_high("report.keyring.revision"))
+    if any(result.version > _MAX_NUMBER for result in report.results):
+        violations.append(_too_high("report.results.version"))
     _refuse(violations)
-    return report
 
 
-def _too_high(numbers: Iterable[tuple[str, int]]) -> Iterator[FieldViolation]:
-    for field, number in numbers:
-        if number > _MAX_NUMBER:
-            yield FieldViolation(field, f"must be at most {_MAX_NUMBER}")
+def _too_high(field: str) -> FieldViolation:
+    return FieldViolation(field, f"must be at most {_MAX_NUMBER}")
 
 
 def _refuse(violations: Sequence[FieldViolation]) -> None:

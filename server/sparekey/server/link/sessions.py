@@ -32,6 +32,8 @@ class LinkTiming:
             such spans while there is much to write.
         report_gap: How soon after one write of a stream's reports the next may
             begin, where nothing in them is urgent.
+        report_quiet: After so long without a frame a stream's reports are written
+            before that, though not twice in a row.
     """
 
     heartbeat: timedelta = timedelta(seconds=30)
@@ -43,6 +45,7 @@ class LinkTiming:
     sweep: timedelta = timedelta(seconds=1)
     accepted_within: timedelta = timedelta(seconds=1)
     report_gap: timedelta = timedelta(seconds=1)
+    report_quiet: timedelta = timedelta(milliseconds=50)
 
 
 SILENT_SPANS = 3

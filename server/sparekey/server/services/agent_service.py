@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable
+
 from sparekey.server.link.agent_link import AgentLink
 from sparekey.wire.edge import Call, Stream
 
@@ -12,6 +14,6 @@ class AgentServicer:
     def __init__(self, link: AgentLink) -> None:
         self._link = link
 
-    async def connect(self, stream: Stream, call: Call) -> None:
+    def connect(self, stream: Stream, call: Call) -> Awaitable[None]:
         """Serve one agent's stream."""
-        await self._link.serve(stream, call.caller)
+        return self._link.serve(stream, call.caller)
