@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import sys
 from functools import partial
 from pathlib import Path
@@ -18,6 +17,7 @@ from sparekey.runtime.startup import (
     EXIT_REFUSED,
     StartupRefused,
     announce,
+    collect_seldom,
     run_program,
     stop_requested,
 )
@@ -25,9 +25,6 @@ from sparekey.server.license_server import LicenseServer
 from sparekey.server.settings import ServerSettings
 
 PROGRAM = "sparekey-server"
-
-_COLLECT_AFTER = 20_000
-"""Net allocations after which young objects are looked through."""
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
@@ -132,10 +129,7 @@ async def _run(settings: ServerSettings) -> None:
     stop = stop_requested()
     server = LicenseServer(settings)
     await server.start()
-    # What start-up made lives as long as the process; looking through it again and again at each
-    # collection would cost calls a tenth of their time.
-    gc.freeze()
-    gc.set_threshold(_COLLECT_AFTER, 20, 100)
+    collect_seldom()
     facts: dict[str, object] = {"listen": server.address}
     if server.token_address is not None:
         facts["token_listen"] = server.token_address
