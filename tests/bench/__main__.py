@@ -19,19 +19,19 @@ async def main() -> None:
     """Run all."""
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))
     with tempfile.TemporaryDirectory(prefix="sparekey-bench-") as folder:
-        async with World(Path(folder)) as world:
+        # First and on servers of their own, so that memory is what fresh processes need.
+        async with World(Path(folder) / "storm") as world:
+            print("reconnect_5000, memory_per_svm ...", file=sys.stderr)
+            figures = await storm.measure(world, 5000)
+        async with World(Path(folder) / "calls") as world:
             print("activate_rpc, renew_rpc ...", file=sys.stderr)
-            figures = await rpcs.measure(world)
+            figures.extend(await rpcs.measure(world))
             print("fanout_1000 ...", file=sys.stderr)
             figures.append(await fanout.measure(world, 1000))
             print("report_ingest ...", file=sys.stderr)
             figures.append(await ingest.measure(world))
             print("fanout_5000 ...", file=sys.stderr)
             figures.append(await fanout.measure(world, 5000, rounds=3, goal=1.6))
-        # On servers of their own, so that memory starts from what a fresh one needs.
-        async with World(Path(folder) / "storm") as world:
-            print("reconnect_5000, memory_per_svm ...", file=sys.stderr)
-            figures.extend(await storm.measure(world, 5000))
     write_json(figures, Path("build/bench.json"))
     print_table(figures)
 

@@ -1,6 +1,6 @@
 """The yardstick: a grpc.aio server that does nothing but move bytes.
 
-It runs as the license server does (same options, same event loop) and serves an
+It runs as the license server does (same options, event loop and garbage collection) and serves an
 echo, and streams over which one frame is pushed and one answer awaited.
 """
 
@@ -13,6 +13,7 @@ from typing import Any
 import grpc
 import grpc.aio
 
+from sparekey.runtime.garbage import collect_rarely
 from sparekey.runtime.startup import Address, announce, run_program, stop_requested
 from sparekey.wire.serving import listen, make_server
 
@@ -83,6 +84,7 @@ async def serve(answer_bytes: int) -> None:
     address = listen(server, Address("127.0.0.1", 0))
     stop = stop_requested()
     await server.start()
+    collect_rarely()
     announce("bare", {"listen": address})
     await stop.wait()
     await server.stop(None)

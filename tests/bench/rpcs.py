@@ -102,8 +102,10 @@ async def _register(world: World, svm_ids: list[str], keyring: Keyring) -> None:
             await stream.write(agent_pb2.ConnectRequest(hello=hello))
             await stream.read()
             await stream.write(agent_pb2.ConnectRequest(report=report))
-            await stream.read()
             await stream.done_writing()
-            await stream.read()
+            # The stream ends once the report is on disk; its acceptance is told up to a second
+            # later, for which thousands in turn would wait for minutes.
+            while (await stream.read()) is not grpc.aio.EOF:
+                pass
 
     await asyncio.gather(*(register() for _ in range(IN_FLIGHT)))

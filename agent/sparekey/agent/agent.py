@@ -97,7 +97,6 @@ class Agent:
         self._entered = False
         self._stopping = asyncio.Event()
         self._finished = asyncio.Event()
-        self._log = _log.bind(svm_id=settings.svm_id)
 
     async def run(self) -> None:
         """Serve the SVM until `stop` is called or the task is cancelled; once for each object.
@@ -180,7 +179,10 @@ class Agent:
                 reports.inventory = inventory
                 self._wake_link()
         except Exception:  # noqa: BLE001 - a source's fault must not end the agent
-            self._log.exception("the inventory is followed no more; the last one stays in force")
+            _log.exception(
+                "the inventory is followed no more; the last one stays in force",
+                svm_id=self.settings.svm_id,
+            )
 
     def _keyring_changed(self) -> None:
         self._await_expiry()

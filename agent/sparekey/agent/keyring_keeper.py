@@ -55,7 +55,7 @@ class KeyringKeeper:
         self._trusted = trusted
         self._clock = clock
         self._record = storage.load(trusted)
-        self._log = _log.bind(svm_id=svm_id)
+        self._svm_id = svm_id
         self._listeners: list[Callable[[], None]] = []
 
     @property
@@ -157,8 +157,9 @@ class KeyringKeeper:
                 record = record.with_changes(outcome.keyring, outcome.changes, arrived)
         else:
             result = InstructionResult(slot, version, ResultState.REFUSED, outcome)
-        self._log.info(
+        _log.info(
             "followed an instruction",
+            svm_id=self._svm_id,
             slot=f"{slot.type.value}/{slot.role.value}",
             version=version,
             result=result.state.value,
@@ -175,7 +176,11 @@ class KeyringKeeper:
                 try:
                     key = read_verified(self._trusted, key_file)
                 except InvalidKeyFile as invalid:
-                    self._log.error("a key file was refused", problem=invalid.problem.value)
+                    _log.error(
+                        "a key file was refused",
+                        svm_id=self._svm_id,
+                        problem=invalid.problem.value,
+                    )
                     return Refusal.INVALID_KEY_FILE, {}
                 if key.type is not slot.type:
                     return Refusal.TYPE_MISMATCH, {}
@@ -191,9 +196,10 @@ class KeyringKeeper:
         try:
             self._storage.save(record)
         except OSError as error:
-            self._log.error(
+            _log.error(
                 "the keyring could not be written; free some room on the disk of the state folder"
                 " or mend its rights",
+                svm_id=self._svm_id,
                 error=str(error),
             )
             return False

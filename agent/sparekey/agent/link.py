@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import random
-from contextlib import suppress
 
 import grpc.aio
 import structlog
@@ -61,8 +60,8 @@ class Link:
         self._backoff = Backoff(timing, randomness)
         self._channel: grpc.aio.Channel | None = None
         self._stream: Stream | None = None
-        self._left = asyncio.Event()
-        self._interrupted = asyncio.Event()
+        self._left = False
+        self._go_on = asyncio.Event()
         self._stale = False
         self._failures = 0
         self._lost = False
@@ -76,15 +75,15 @@ class Link:
 
     def leave(self) -> None:
         """End the link in good order; `run` returns soon."""
-        self._left.set()
-        self._interrupted.set()
+        self._left = True
+        self._go_on.set()
         if self._stream is not None:
             self._stream.leave()
 
     def renew_channel(self) -> None:
         """Go on over a new channel, at once and in good order: the certificate is another."""
         self._stale = True
-        self._interrupted.set()
+        self._go_on.set()
         if self._stream is not None:
             self._stream.leave()
 
@@ -92,9 +91,9 @@ class Link:
         """Keep the link until `leave`."""
         try:
             await self._pause(self._backoff.before_first_try())
-            while not self._left.is_set():
+            while not self._left:
                 end = await self._one_stream()
-                if self._left.is_set():
+                if self._left:
                     return
                 if self._stale:
                     continue
@@ -109,7 +108,7 @@ class Link:
         if self._stale:
             self._stale = False
             await self._drop_channel()
-        self._interrupted.clear()
+        self._go_on.clear()
         if self._channel is None:
             self._channel = self._channel_factory(self._server)
         stub: agent_pb2_grpc.AgentServiceAsyncStub = agent_pb2_grpc.AgentServiceStub(self._channel)
@@ -121,6 +120,7 @@ class Link:
             self._clock,
             self._timing,
             self._connected,
+            self._log,
             time_known=self._time_known,
         )
         try:
@@ -169,6 +169,8 @@ class Link:
             await channel.close()
 
     async def _pause(self, seconds: float) -> None:
-        with suppress(TimeoutError):
-            async with asyncio.timeout(seconds):
-                await self._interrupted.wait()
+        over = asyncio.get_running_loop().call_later(seconds, self._go_on.set)
+        try:
+            await self._go_on.wait()
+        finally:
+            over.cancel()

@@ -51,6 +51,7 @@ class Reports:
         self._joins_on = False
         self._whole_wanted = False
         self._told = self._present()
+        self._digested: tuple[_Told, bytes] | None = None
 
     @property
     def changed(self) -> bool:
@@ -65,9 +66,12 @@ class Reports:
         # The digest says nothing of the guests one by one. Where every report was accepted the
         # server has the last list, or it misses a report and asks for all of it.
         told_list = self._told.inventory.guest_list if self._joins_on else None
-        self._told = replace(present, inventory=replace(present.inventory, guest_list=told_list))
+        self._told = present
+        if told_list != self.inventory.guest_list:
+            told_inventory = replace(self.inventory, guest_list=told_list)
+            self._told = _Told(told_inventory, present.revision)
         self._whole_wanted = False
-        return self._digest(self._keyring())
+        return self._digest()
 
     def want_whole(self, server_revision: int) -> None:
         """The server asks for a full report, with the changes after its revision."""
@@ -118,14 +122,18 @@ class Reports:
     def _present(self) -> _Told:
         return _Told(self.inventory, self._keeper.revision)
 
-    def _digest(self, keyring: keyring_pb2.Keyring) -> bytes:
-        inventory = self.inventory
-        return report_digest(
-            _placement(inventory),
-            guest_mix_message(inventory.guests),
-            host_cpu_message(inventory.host_cpu, inventory.host_uuid),
-            keyring,
-        )
+    def _digest(self, keyring: keyring_pb2.Keyring | None = None) -> bytes:
+        """Of a full report as it would be now; made again only where something has changed."""
+        present, inventory = self._present(), self.inventory
+        if self._digested is None or self._digested[0] != present:
+            digest = report_digest(
+                _placement(inventory),
+                guest_mix_message(inventory.guests),
+                host_cpu_message(inventory.host_cpu, inventory.host_uuid),
+                keyring or self._keyring(),
+            )
+            self._digested = present, digest
+        return self._digested[1]
 
     def _keyring(self) -> keyring_pb2.Keyring:
         return keyring_message(self._keeper.keyring.slots, self._keeper.revision)

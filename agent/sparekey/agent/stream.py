@@ -9,7 +9,7 @@ from typing import Any
 
 import grpc
 import grpc.aio
-import structlog
+from structlog.typing import FilteringBoundLogger
 
 from sparekey.agent.instructions_received import (
     read_instruction,
@@ -25,8 +25,6 @@ from sparekey.wire.errors import CallProblem, read_problem
 from sparekey.wire.timestamps import from_duration, from_timestamp, to_timestamp
 
 Call = grpc.aio.StreamStreamCall[agent_pb2.ConnectRequest, agent_pb2.ConnectResponse]
-
-_log = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,8 +65,10 @@ class _NoWelcome(Exception):
 class Stream:
     """Speaks the protocol of `agent.proto` over one call.
 
-    One task reads; another writes, so that no two frames are ever written at once. The writer
-    composes each report when its turn comes: what happened while it was busy goes out in one.
+    `run` reads. What there is to tell is written by a task that lives until all of it is told, and
+    there is never more than one: so no two frames are written at once, and a stream at rest costs
+    a timer. The writer composes each frame when its turn comes: what happened while it was busy
+    goes out in one report.
     """
 
     def __init__(
@@ -80,6 +80,7 @@ class Stream:
         clock: Clock,
         timing: Timing,
         connected: asyncio.Event,
+        log: FilteringBoundLogger,
         *,
         time_known: bool,
     ) -> None:
@@ -90,37 +91,47 @@ class Stream:
         self._clock = clock
         self._timing = timing
         self._connected = connected
+        self._log = log
         self.time_known = time_known
-        self._log = _log.bind(svm_id=introduction.svm_id)
-        self._wake = asyncio.Event()
+        self._loop = asyncio.get_running_loop()
+        self._writing: asyncio.Task[None] | None = None
         self._results: list[agent_pb2.SlotResult] = []
         self._confirmations: list[int] = []
         self._heartbeat_after = timing.heartbeat_interval * timing.heartbeat_share
+        self._heartbeat: asyncio.TimerHandle | None = None
+        self._heartbeat_due = False
         self._leaving = False
+        self._opening: asyncio.Timeout | None = None
         self._farewell: asyncio.TimerHandle | None = None
         self._drained: timedelta | None = None
         self._welcomed_at: float | None = None
 
     def wake(self) -> None:
-        """Have the writer look whether there is something to tell."""
-        self._wake.set()
+        """Have told what there is to tell, if anything."""
+        if self._writing is None and self._welcomed_at is not None and self._has_more:
+            self._writing = self._loop.create_task(self._write())
 
     def leave(self) -> None:
         """Say what is left to say and end the stream in good order, or soon in any order."""
-        if not self._leaving:
-            self._leaving = True
-            # Before Welcome there is nothing to say and no one to wait for.
-            patience = self._timing.farewell_within if self._welcomed_at is not None else 0
-            self._farewell = asyncio.get_running_loop().call_later(patience, self._call.cancel)
+        if self._leaving:
+            return
+        self._leaving = True
+        if self._welcomed_at is not None:
+            patience = self._timing.farewell_within
+            self._farewell = self._loop.call_later(patience, self._call.cancel)
             self.wake()
+        elif self._opening is not None and not self._opening.expired():
+            # There is nothing to say and no one to wait for. To cancel the call would not do: a
+            # first write that waits for the connection does not learn of it.
+            self._opening.reschedule(self._loop.time())
 
     async def run(self) -> StreamEnd:
         """Open the stream and speak until it ends."""
-        writer: asyncio.Task[None] | None = None
         problem: CallProblem | None = None
         try:
             await self._open()
-            writer = asyncio.create_task(self._write())
+            self._rest()
+            self.wake()
             while isinstance(frame := await self._call.read(), agent_pb2.ConnectResponse):
                 self._handle(frame)
         except grpc.aio.AioRpcError as error:
@@ -135,11 +146,12 @@ class Stream:
         finally:
             self._connected.clear()
             self._call.cancel()
-            if self._farewell is not None:
-                self._farewell.cancel()
-            if writer is not None:
-                writer.cancel()
-                await asyncio.wait([writer])
+            for timer in (self._farewell, self._heartbeat):
+                if timer is not None:
+                    timer.cancel()
+            if self._writing is not None:
+                self._writing.cancel()
+                await asyncio.wait([self._writing])
         return StreamEnd(
             welcomed=self._welcomed_at is not None,
             lasted=self._lasted(),
@@ -150,7 +162,7 @@ class Stream:
 
     async def _open(self) -> None:
         try:
-            async with asyncio.timeout(self._timing.welcome_within):
+            async with asyncio.timeout(self._timing.welcome_within) as self._opening:
                 await self._call.write(self._hello())
                 frame: Any = await self._call.read()
         except TimeoutError:
@@ -159,7 +171,7 @@ class Stream:
             ) from None
         if not isinstance(frame, agent_pb2.ConnectResponse) or not frame.HasField("welcome"):
             raise _NoWelcome(grpc.StatusCode.UNKNOWN, "the server answered Hello without Welcome")
-        self._welcomed_at = asyncio.get_running_loop().time()
+        self._welcomed_at = self._loop.time()
         self._follow_welcome(frame.welcome)
         self._connected.set()
         self._log.info("the server welcomed the agent")
@@ -230,42 +242,59 @@ class Stream:
         self._keeper.settle_now()
         self._confirmations.append(time.setting)
 
+    @property
+    def _has_more(self) -> bool:
+        """Whether there is something to tell, or the stream to leave."""
+        return bool(
+            self._results
+            or self._confirmations
+            or self._heartbeat_due
+            or self._leaving
+            or self._reports.changed
+        )
+
     async def _write(self) -> None:
+        """Tell all that there is to tell."""
         try:
-            await self._write_until_leaving()
+            while (frame := self._next_frame()) is not None:
+                await self._call.write(frame)
+            if self._leaving:
+                await self._call.done_writing()
+                return  # and nobody writes any more
         except (grpc.aio.AioRpcError, asyncio.InvalidStateError):
-            pass  # the stream has ended; the reader learns how
+            return  # the stream has ended; the reader learns how
         except Exception:  # noqa: BLE001 - the reader must learn of it
             self._log.exception("a frame could not be written by a fault of ours")
             self._call.cancel()
+            return
+        self._writing = None
+        self._rest()
 
-    async def _write_until_leaving(self) -> None:
-        loop = asyncio.get_running_loop()
-        while True:
-            # Cleared before looking, so that nothing which comes during a write is missed.
-            self._wake.clear()
-            await self._write_what_is_due()
-            if self._leaving:
-                if self._wake.is_set():
-                    continue  # something came in hand while the last of it was written
-                await self._call.done_writing()
-                return
-            try:
-                async with asyncio.timeout_at(loop.time() + self._heartbeat_after):
-                    await self._wake.wait()
-            except TimeoutError:
-                heartbeat = agent_pb2.Heartbeat(local_time=to_timestamp(self._local_time()))
-                await self._call.write(agent_pb2.ConnectRequest(heartbeat=heartbeat))
-
-    async def _write_what_is_due(self) -> None:
-        confirmations, self._confirmations = self._confirmations, []
+    def _next_frame(self) -> agent_pb2.ConnectRequest | None:
+        """The frame to write now, or None where all is told."""
+        self._heartbeat_due, heartbeat_due = False, self._heartbeat_due
         results, self._results = self._results, []
         report = self._reports.next_report(results, self._local_time())
         if report is not None:
-            await self._call.write(agent_pb2.ConnectRequest(report=report))
-        for setting in confirmations:
-            confirmation = agent_pb2.TestClockConfirmation(setting=setting)
-            await self._call.write(agent_pb2.ConnectRequest(test_clock_confirmation=confirmation))
+            return agent_pb2.ConnectRequest(report=report)
+        # After what was due at that time is reported.
+        if self._confirmations:
+            confirmation = agent_pb2.TestClockConfirmation(setting=self._confirmations.pop(0))
+            return agent_pb2.ConnectRequest(test_clock_confirmation=confirmation)
+        if heartbeat_due:
+            heartbeat = agent_pb2.Heartbeat(local_time=to_timestamp(self._local_time()))
+            return agent_pb2.ConnectRequest(heartbeat=heartbeat)
+        return None
+
+    def _rest(self) -> None:
+        """Speak again at the latest when the server expects a heartbeat."""
+        if self._heartbeat is not None:
+            self._heartbeat.cancel()
+        self._heartbeat = self._loop.call_later(self._heartbeat_after, self._beat)
+
+    def _beat(self) -> None:
+        self._heartbeat_due = True
+        self.wake()
 
     def _local_time(self) -> datetime | None:
         # Before the first TestClockTime the clock says nothing.
@@ -274,7 +303,7 @@ class Stream:
     def _lasted(self) -> float:
         if self._welcomed_at is None:
             return 0.0
-        return asyncio.get_running_loop().time() - self._welcomed_at
+        return self._loop.time() - self._welcomed_at
 
     def _at_least(self, problem: CallProblem | None) -> float:
         asked = self._drained or (problem.retry_after if problem else None)
