@@ -96,7 +96,7 @@ def clusters_within(connection: Connection, scope: Scope) -> dict[str, str]:
     if isinstance(scope, PickedSvms):
         return dict(_CLUSTERS.rows(connection, scope.ids))
     query = select(_svms.c.id, _svms.c.cluster).where(*_wide(scope))
-    return {svm_id: cluster for svm_id, cluster in connection.execute(query)}
+    return dict(connection.execute(query).all())
 
 
 def kinds_outside(
