@@ -64,19 +64,13 @@ class Note:
 
 @asynccontextmanager
 async def running(
-    engine: Engine, *, most_waiting: int = 1000, patience: float = 0.005
+    engine: Engine, *, most_waiting: int = 1000
 ) -> AsyncIterator[tuple[Writer, list[Commit]]]:
     """A writer, and the commits that it tells of."""
     feed = CommitFeed()
     commits: list[Commit] = []
     feed.listen(commits.append)
-    writer = Writer(
-        ThreadTarget(engine),
-        SettableClock(NOW),
-        feed,
-        most_waiting=most_waiting,
-        patience=patience,
-    )
+    writer = Writer(ThreadTarget(engine), SettableClock(NOW), feed, most_waiting=most_waiting)
     await writer.start()
     try:
         yield writer, commits
@@ -135,40 +129,6 @@ async def test_what_waits_together_is_one_group_in_order_of_arrival(
     assert names_on_disk(tmp_path) == names
     assert [serial for _, serial in cursors(tmp_path)] == names
     assert [len(commit.svms) for commit in commits if commit.svms] == [50]
-
-
-async def test_where_many_came_a_group_waits_for_as_many(engine: Engine) -> None:
-    note = Note()
-    async with running(engine, patience=60) as (writer, _):
-        await in_one_group(writer, note.write, *"abc")
-        early = [asyncio.create_task(writer.write(note.write, name)) for name in "de"]
-        # Time enough for a thread to begin with them.
-        await asyncio.to_thread(lambda: None)
-        async with asyncio.timeout(20):
-            await writer.write(note.write, "f")
-            await asyncio.gather(*early)
-    assert note.groups == [["a", "b", "c"], ["d", "e", "f"]]
-
-
-async def test_a_stop_ends_the_wait_for_more(engine: Engine) -> None:
-    note = Note()
-    async with running(engine, patience=60) as (writer, _), asyncio.timeout(20):
-        await in_one_group(writer, note.write, *"abc")
-        last = asyncio.create_task(writer.write(note.write, "d"))
-        await asyncio.to_thread(lambda: None)
-        await writer.stop()
-        assert await last == "d"
-
-
-async def test_a_group_waits_a_moment_only_and_never_for_calls_one_by_one(engine: Engine) -> None:
-    note = Note()
-    async with running(engine, patience=0.01) as (writer, _), asyncio.timeout(20):
-        await in_one_group(writer, note.write, *"abc")
-        await writer.write(note.write, "d")
-    async with running(engine, patience=60) as (writer, _), asyncio.timeout(20):
-        for name in "efg":
-            await writer.write(note.write, name)
-    assert note.groups == [["a", "b", "c"], *([name] for name in "defg")]
 
 
 async def test_operations_of_several_kinds_keep_their_order(engine: Engine, tmp_path: Path) -> None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from datetime import timedelta
 from itertools import groupby
 from typing import Any, Protocol, TypeVar
@@ -26,9 +25,6 @@ _Request = TypeVar("_Request")
 _Answer = TypeVar("_Answer")
 
 _MAX_GROUP = 1024
-_WORTHWHILE = 32
-"""A group of so many requests costs little more for each of them than a larger one."""
-_PATIENCE_SECONDS = 0.005
 _MOST_WAITING = 20_000
 """About ten seconds of writing: every agent of a large fleet may come back at once."""
 _RETRY_AFTER = timedelta(seconds=5)
@@ -66,7 +62,6 @@ class Writer:
         clock: The server's time.
         feed: Who is told what changed.
         most_waiting: So many requests may wait; what comes then is refused.
-        patience: So many seconds a group may wait for more, where there were more before.
     """
 
     def __init__(
@@ -76,16 +71,12 @@ class Writer:
         feed: CommitFeed,
         *,
         most_waiting: int = _MOST_WAITING,
-        patience: float = _PATIENCE_SECONDS,
     ) -> None:
-        self._patience = patience
         self._most_waiting = most_waiting
         self._target = target
         self._clock = clock
         self._feed = feed
         self._waiting: list[_Waiting] = []
-        # So many must wait before a group begins.
-        self._enough = 1
         self._wake = asyncio.Event()
         self._stopping = False
         self._task: asyncio.Task[None] | None = None
@@ -139,34 +130,17 @@ class Writer:
             )
         answered: asyncio.Future[_Answer] = asyncio.get_running_loop().create_future()
         self._waiting.append((operation, request, answered))
-        if len(self._waiting) >= self._enough:
-            self._wake.set()
+        self._wake.set()
         return answered
 
     async def _run(self) -> None:
-        usual = 1
         while not self._stopping or self._waiting:
             if not self._waiting:
                 self._wake.clear()
                 await self._wake.wait()
-            if len(self._waiting) < usual and not self._stopping:
-                await self._gather(usual)
             group, self._waiting = self._waiting[:_MAX_GROUP], self._waiting[_MAX_GROUP:]
-            usual = min(len(group), _WORTHWHILE)
             if group:
                 await self._write(group)
-
-    async def _gather(self, enough: int) -> None:
-        """Wait a moment for as many as came before: who was answered then will often come again.
-
-        A group costs as much as ten requests in it, so small ones cost the calls more than a wait.
-        """
-        self._enough = enough
-        self._wake.clear()
-        with suppress(TimeoutError):
-            async with asyncio.timeout(self._patience):
-                await self._wake.wait()
-        self._enough = 1
 
     async def _write(self, group: list[_Waiting]) -> None:
         runs = [
