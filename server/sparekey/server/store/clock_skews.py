@@ -6,9 +6,9 @@ from collections.abc import Collection
 from datetime import datetime
 
 from sqlalchemy import Connection, delete, select
-from sqlalchemy.dialects import sqlite
 
 from sparekey.server.store import schema
+from sparekey.server.store.bulk import upsert
 
 _skews = schema.clock_skews
 _svms = schema.svms
@@ -27,10 +27,8 @@ def save_skew(connection: Connection, svm_id: str, found_at: datetime, skew: int
     if connection.scalar(svm) is None:
         return False
     new = connection.scalar(known) is None
-    statement = sqlite.insert(_skews).values(svm_id=svm_id, found_at=found_at, skew=skew)
-    connection.execute(
-        statement.on_conflict_do_update(index_elements=("svm_id",), set_={"skew": skew})
-    )
+    statement = upsert(_skews, ("svm_id",), ("skew",))
+    connection.execute(statement.values(svm_id=svm_id, found_at=found_at, skew=skew))
     return new
 
 

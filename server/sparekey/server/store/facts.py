@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from sqlalchemy import Connection, select
-from sqlalchemy.dialects import sqlite
 
 from sparekey.server.store import schema
+from sparekey.server.store.bulk import upsert
 
 _facts = schema.facts
 
@@ -18,7 +18,5 @@ def read_fact(connection: Connection, name: str) -> str | None:
 
 def write_fact(connection: Connection, name: str, value: str) -> None:
     """Note a fact in place of what was noted before."""
-    statement = sqlite.insert(_facts).values(name=name, value=value)
-    connection.execute(
-        statement.on_conflict_do_update(index_elements=("name",), set_={"value": value})
-    )
+    statement = upsert(_facts, ("name",), ("value",))
+    connection.execute(statement.values(name=name, value=value))

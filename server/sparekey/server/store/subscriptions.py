@@ -8,13 +8,13 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import Connection, Row, select
-from sqlalchemy.dialects import sqlite
 
 from sparekey.licensing.keyring import Role
 from sparekey.licensing.keys import KeyKind
 from sparekey.licensing.modes import BLOCK_GRACE
 from sparekey.licensing.subscriptions import Subscription, SubscriptionState
 from sparekey.server.store import schema
+from sparekey.server.store.bulk import upsert
 from sparekey.server.store.facts import read_fact, write_fact
 from sparekey.server.store.transaction import batches
 
@@ -84,8 +84,7 @@ def save_subscription(connection: Connection, stored: StoredSubscription) -> Non
         "next_poll_at": stored.next_poll_at,
         "told_until": stored.told_until,
     }
-    statement = sqlite.insert(_subscriptions).values(values)
-    connection.execute(statement.on_conflict_do_update(index_elements=("serial",), set_=values))
+    connection.execute(upsert(_subscriptions, ("serial",), tuple(values)).values(values))
 
 
 def subscription_keys_in_use(connection: Connection) -> list[str]:
@@ -106,9 +105,8 @@ def load_block_graces(connection: Connection) -> Mapping[str, timedelta]:
 
 def save_block_grace(connection: Connection, serial: str, grace: timedelta) -> None:
     """Write for how long a blocked key works on."""
-    values = {"serial": serial, "grace": grace // _MICROSECOND}
-    statement = sqlite.insert(_graces).values(values)
-    connection.execute(statement.on_conflict_do_update(index_elements=("serial",), set_=values))
+    statement = upsert(_graces, ("serial",), ("grace",))
+    connection.execute(statement.values(serial=serial, grace=grace // _MICROSECOND))
 
 
 def load_usual_block_grace(connection: Connection) -> timedelta:
