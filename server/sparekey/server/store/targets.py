@@ -50,9 +50,6 @@ _TARGETS = select(
     _svms.c.instruction_version,
 )
 _BY_ID = Lookup(_TARGETS.where(_svms.c.id.in_(bindparam("values", expanding=True))))
-_CLUSTERS = Lookup(
-    select(_svms.c.id, _svms.c.cluster).where(_svms.c.id.in_(bindparam("values", expanding=True)))
-)
 _SAVE_VERSION = BulkChange(
     update(_svms)
     .where(_svms.c.id == bindparam("svm"))
@@ -71,15 +68,9 @@ def load_targets(
         scope: The scope.
         keys: Keys by serial that are loaded already; those that the SVMs hold are added to it.
     """
-    rows: Iterable[Sequence[Any]]
-    match scope:
-        case PickedSvms(ids):
-            rows = _BY_ID.rows(connection, ids)
-        case AllSvms() | OneCluster():
-            rows = connection.execute(_TARGETS.where(*_wide(scope))).all()
     found = {
         svm_id: Target(svm_id, cluster, guest_mix(servers, desktops, unknown), version)
-        for svm_id, cluster, servers, desktops, unknown, version in rows
+        for svm_id, cluster, servers, desktops, unknown, version in _rows(connection, scope)
     }
     for svm_id, keyring in load_keyrings(connection, found, keys).items():
         found[svm_id].keyring = keyring
@@ -93,10 +84,7 @@ def save_versions(connection: Connection, targets: Iterable[Target]) -> None:
 
 def clusters_within(connection: Connection, scope: Scope) -> dict[str, str]:
     """By SVM that a scope may select its cluster, which is empty for none."""
-    if isinstance(scope, PickedSvms):
-        return dict(_CLUSTERS.rows(connection, scope.ids))
-    query = select(_svms.c.id, _svms.c.cluster).where(*_wide(scope))
-    return dict(connection.execute(query).all())
+    return {svm_id: cluster for svm_id, cluster, *_ in _rows(connection, scope)}
 
 
 def kinds_outside(
@@ -116,6 +104,12 @@ def kinds_outside(
     )
     found = connection.execute(query.distinct())
     return [(KeyType[key_type], Edition[edition]) for key_type, edition in found]
+
+
+def _rows(connection: Connection, scope: Scope) -> Iterable[Sequence[Any]]:
+    if isinstance(scope, PickedSvms):
+        return _BY_ID.rows(connection, scope.ids)
+    return connection.execute(_TARGETS.where(*_wide(scope))).all()
 
 
 def _wide(scope: AllSvms | OneCluster) -> list[ColumnElement[bool]]:
