@@ -16,7 +16,7 @@ from sparekey.licensing.transitions import add_active, add_reserve, block
 from sparekey.server.store.instructions import Action, StoredInstruction
 from sparekey.server.store.keys import StoredKey
 from sparekey.server.store.targets import Target
-from sparekey.server.tasks.planning import Planner, SvmPlan, Workspace, plan_svm
+from sparekey.server.tasks.planning import Planner, SvmPlan, Workspace
 
 from .world import NOW, make_key
 
@@ -71,8 +71,7 @@ def test_R89_alike_svms_are_planned_as_each_by_itself(
     planner = Planner(workspace, given_key, slot, NOW, void)
     plans = {svm_id: planner.plan(svm_id) for svm_id in workspace.svms}
     for svm_id in workspace.svms:
-        alone = plan_svm(workspace, svm_id, given_key, slot, NOW, void=svm_id in void)
-        assert _told(plans[svm_id]) == _told(alone)
+        assert _told(plans[svm_id]) == _told(planner.plan_alone(svm_id))
     event(f"worked out once for several: {len(set(map(id, plans.values()))) < len(plans)}")
 
 

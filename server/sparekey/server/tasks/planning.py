@@ -196,6 +196,7 @@ def _select(order: TaskOrder, clusters: Mapping[str, str]) -> list[str]:
     return selected
 
 
+@dataclass(slots=True)
 class Planner:
     """Works out what giving a key will do on SVM after SVM.
 
@@ -203,7 +204,7 @@ class Planner:
     for, neither an instruction nor an instant that has come, one is worked out for all: when a
     key was installed counts only where a reserve is due.
 
-    Args:
+    Attributes:
         workspace: The SVMs.
         key: The key to give.
         slot: Where it goes.
@@ -211,70 +212,47 @@ class Planner:
         void: The SVMs whose keys are void and stay so.
     """
 
-    def __init__(
-        self,
-        workspace: Workspace,
-        key: StoredKey,
-        slot: Slot,
-        now: datetime,
-        void: Collection[str] = (),
-    ) -> None:
-        self._void = void
-        self._workspace = workspace
-        self._key = key
-        self._slot = slot
-        self._now = now
-        self._known: dict[Hashable, SvmPlan] = {}
+    workspace: Workspace
+    key: StoredKey
+    slot: Slot
+    now: datetime
+    void: Collection[str]
+    _known: dict[Hashable, SvmPlan] = field(default_factory=dict)
 
     def plan(self, svm_id: str) -> SvmPlan:
         """What will happen on one SVM."""
-        target = self._workspace.svms[svm_id]
+        target = self.workspace.svms[svm_id]
         if (
-            svm_id in self._void
-            or self._workspace.waiting.get(svm_id)
-            or something_due(target.keyring, self._now)
+            svm_id in self.void
+            or self.workspace.waiting.get(svm_id)
+            or something_due(target.keyring, self.now)
         ):
-            return self._plan(svm_id)
+            return self.plan_alone(svm_id)
         # Keys by their identity: of a key that only SVMs know each may tell something else.
         held = [(slot, id(one.key), one.ended_at) for slot, one in target.keyring.slots.items()]
         alike = (target.guests, *held)
         found = self._known.get(alike)
         if found is None:
-            found = self._known[alike] = self._plan(svm_id)
+            found = self._known[alike] = self.plan_alone(svm_id)
         return found
 
-    def _plan(self, svm_id: str) -> SvmPlan:
-        return plan_svm(
-            self._workspace, svm_id, self._key, self._slot, self._now, void=svm_id in self._void
-        )
-
-
-def plan_svm(
-    workspace: Workspace,
-    svm_id: str,
-    key: StoredKey,
-    slot: Slot,
-    now: datetime,
-    *,
-    void: bool = False,
-) -> SvmPlan:
-    """What giving a key to one SVM will do, beside all that waits for it (R89).
-
-    `void`: the SVM's keys are void and stay so.
-    """
-    target = workspace.svms[svm_id]
-    keyring = target.keyring
-    if waiting := workspace.waiting.get(svm_id):
-        new = action_for(key.key.serial, svm_id, slot, None)
-        result, keyring = foresee(keyring, waiting, new, workspace.keys, now)
-    else:
-        result = predict(keyring, (), Instruction(slot, key.key, blocked=key.blocked), now)
-        keyring = result.keyring if isinstance(result, Transition) else keyring
-    if not isinstance(result, Transition):
-        return SvmPlan(OutcomeState.REFUSED, keyring, reason=result)
-    state = OutcomeState.APPLIED if result.own_changes else OutcomeState.UNCHANGED
-    advice = advise(slot, keyring, target.guests, now, void=void)
-    return SvmPlan(state, keyring, advice=advice)
+    def plan_alone(self, svm_id: str) -> SvmPlan:
+        """What will happen on one SVM, beside all that waits for it (R89)."""
+        target = self.workspace.svms[svm_id]
+        keyring, key = target.keyring, self.key.key
+        if waiting := self.workspace.waiting.get(svm_id):
+            new = action_for(key.serial, svm_id, self.slot, None)
+            result, keyring = foresee(keyring, waiting, new, self.workspace.keys, self.now)
+        else:
+            instruction = Instruction(self.slot, key, blocked=self.key.blocked)
+            result = predict(keyring, (), instruction, self.now)
+            keyring = result.keyring if isinstance(result, Transition) else keyring
+        if not isinstance(result, Transition):
+            return SvmPlan(OutcomeState.REFUSED, keyring, reason=result)
+        state = OutcomeState.APPLIED if result.own_changes else OutcomeState.UNCHANGED
+        void = svm_id in self.void
+        advice = advise(self.slot, keyring, target.guests, self.now, void=void)
+        return SvmPlan(state, keyring, advice=advice)
 
 
 def plan_task(
@@ -290,8 +268,7 @@ def plan_task(
     selected = gather(connection, workspace, order)
     slot = Slot(key.key.type, order.role)
     barred = _in_grace(connection, workspace, order, selected, now)
-    void = workspace.staying_void(connection, order.role)
-    planner = Planner(workspace, key, slot, now, void)
+    planner = Planner(workspace, key, slot, now, workspace.staying_void(connection, order.role))
     plans = {
         svm_id: SvmPlan(
             OutcomeState.REFUSED,
